@@ -1,0 +1,74 @@
+# Postkeep. `make run` and `make test` set themselves up on a bare Debian machine.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/pytest -c server/pyproject.toml --rootdir .
+OFFSET ?= 10000
+DATA ?= var
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 18
+
+# --- set-up ---------------------------------------------------------------------------------------
+
+.PHONY: setup
+setup: $(VENV)/.ready ## Only the set-up: .venv with the locked dependencies
+
+$(VENV)/.ready: server/requirements-dev.lock server/pyproject.toml .ci/apt
+	@.ci/apt python
+	test -x $(BIN)/python || $$(.ci/apt which-python) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r server/requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable server 
+	@touch $@
+
+.PHONY: clients
+clients: ## The mail clients from Debian that the tests drive
+	@.ci/apt clients
+
+# --- run ------------------------------------------------------------------------------------------
+
+.PHONY: run
+run: setup ## Serve the demo domain example.test under ./var (ports + 10000)
+	@exec $(BIN)/postkeep demo --data $(DATA) --port-offset $(OFFSET)
+
+# --- tests ----------------------------------------------------------------------------------------
+
+.PHONY: test
+test: setup clients ## All tests but the long ones
+	$(PYTEST) -n 2 --dist worksteal -m 'not crash' tests
+
+.PHONY: check
+check: setup ## Lint, types, layers
+	$(BIN)/ruff format --check --config server/pyproject.toml server tests
+	$(BIN)/ruff check --config server/pyproject.toml server tests
+	$(BIN)/mypy --config-file server/pyproject.toml server/postkeep
+	cd server && ../$(BIN)/lint-imports
+
+.PHONY: format
+format: setup ## Put all Python into its one layout
+	$(BIN)/ruff format --config server/pyproject.toml server tests
+	$(BIN)/ruff check --fix --config server/pyproject.toml server tests
+
+.PHONY: test-crash
+test-crash: setup ## Kill the engine 50 times under load, cut the power at 300 points
+	$(PYTEST) -s -m crash tests/crash
+
+.PHONY: bench
+bench: bench-smtp bench-idle ## All measurements
+
+.PHONY: bench-smtp
+bench-smtp: setup ## Durable messages a second, beside Postfix + Dovecot and a bare ceiling
+	@.ci/apt peers
+	$(BIN)/python -m tests.bench.smtp
+
+.PHONY: bench-idle
+bench-idle: setup ## Memory of 2,000 idle IMAP connections
+	$(BIN)/python -m tests.bench.idle
+
+.PHONY: clean
+clean: ## Remove what was built (not var/)
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .import_linter_cache .hypothesis

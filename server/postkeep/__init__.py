@@ -1,0 +1,3 @@
+"""Postkeep: an all-in-one groupware mail server."""
+
+__version__ = "0.1.0"

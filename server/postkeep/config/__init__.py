@@ -1,0 +1,1 @@
+"""The settings and accounts: declared once, kept as XML files."""

@@ -1,0 +1,1 @@
+"""Pure bytes <-> values: no I/O, no state."""

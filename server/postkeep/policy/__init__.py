@@ -1,0 +1,1 @@
+"""Checks on incoming mail: message and context -> Verdict."""

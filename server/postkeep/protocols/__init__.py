@@ -1,0 +1,1 @@
+"""Bytes and commands: one package a protocol."""

@@ -1,0 +1,1 @@
+"""Mail for other hosts: kept as files, sent by schedule."""

@@ -1,0 +1,1 @@
+"""What a user or an administrator can do. Each service writes, then publishes."""

@@ -1,0 +1,1 @@
+"""Messages at rest: the packs (bodies) and the database (everything about them)."""
