@@ -25,7 +25,8 @@ _DATE = re.compile(
 _DATE_ASCTIME = re.compile(
     r"([A-Za-z]{3})\s{1,4}(\d{1,2})\s{1,4}(\d{1,2}):(\d{1,2}):(\d{1,2})\s{1,4}(?:([A-Z]{1,5}|[+-]\d{4})\s{1,4})?(\d{4})"
 )
-_MONTHS = {m: n for n, m in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)}
+_MONTH_NAMES = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_MONTHS = {name: number for number, name in enumerate(_MONTH_NAMES, 1)}
 # RFC 5322 §4.3; military and unknown zones count as -0000
 _ZONES = {"edt": -4, "est": -5, "cdt": -5, "cst": -6, "mdt": -6, "mst": -7, "pdt": -7, "pst": -8}
 _EPOCH = datetime.date(1970, 1, 1).toordinal()
@@ -57,7 +58,7 @@ def get_all(block: bytes, name: str) -> list[bytes]:
 
 
 def select(block: bytes, names: Iterable[str], *, exclude: bool = False) -> bytes:
-    """The fields as they stand, and a blank line: BODY[HEADER.FIELDS] / [HEADER.FIELDS.NOT] (RFC 3501 §6.4.5)."""
+    """The fields as they stand, and a blank line (RFC 3501 §6.4.5: HEADER.FIELDS, HEADER.FIELDS.NOT)."""
     wanted = {name.lower().encode("latin-1", "replace") for name in names}
     pieces = []
     position = 0

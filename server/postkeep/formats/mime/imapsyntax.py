@@ -1,19 +1,16 @@
-"""Octets as IMAP writes them: NIL, quoted strings, literals; ENVELOPE and parameter lists (RFC 3501 §9)."""
+"""Octets as IMAP writes them: NIL, quoted strings, literals, parameter lists (RFC 3501 §9)."""
 
-import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 
-from postkeep.formats.mime.addresses import LIMIT, MailAddress, parse_addresses
 from postkeep.formats.mime.headers import unfold
-from postkeep.formats.mime.parameters import RawParams
 
 _PLAIN = re.compile(rb"[ !#-\[\]-~]{0,1000}\Z")
 _QUOTABLE = re.compile(rb"[\t -~]{0,1000}\Z")
 
 
 def string(value: bytes) -> bytes:
-    """A quoted string, or a literal for 8-bit, line ends and great lengths. NUL, which IMAP lacks, is left out.
+    """A quoted string, or a literal for 8-bit, line ends and great lengths; NUL is left out.
 
     >>> string(b'say "hi"')
     b'"say \\\\"hi\\\\""'
@@ -31,58 +28,7 @@ def nstring(value: bytes | None) -> bytes:
     return b"NIL" if value is None else string(unfold(value))
 
 
-def parameter_list(params: RawParams) -> bytes:
+def parameter_list(params: Iterable[tuple[bytes, bytes]]) -> bytes:
     """("charset" "utf-8") or NIL."""
-    if not params:
-        return b"NIL"
-    return b"(%b)" % b" ".join([b"%b %b" % (string(name), string(value)) for name, value in params])
-
-
-def envelope(fields: Mapping[bytes, bytes], address_limit: int = LIMIT) -> tuple[bytes, int]:
-    """ENVELOPE of a header, and how many addresses are in it. `fields`: lower-case names, folded bodies."""
-    get = fields.get
-    sender_list, count = _addresses(get(b"from"), address_limit)
-    pieces = [b"(" + nstring(get(b"date")), nstring(get(b"subject")), sender_list]
-    for name in (b"sender", b"reply-to"):
-        text, more = _addresses(get(name), address_limit - count)
-        # RFC 3501 §7.4.2: the server fills in From where these are missing
-        pieces.append(sender_list if text == b"NIL" else text)
-        count += more
-    for name in (b"to", b"cc", b"bcc"):
-        text, more = _addresses(get(name), address_limit - count)
-        pieces.append(text)
-        count += more
-    pieces.append(nstring(get(b"in-reply-to")))
-    pieces.append(nstring(get(b"message-id")) + b")")
-    return b" ".join(pieces), count
-
-
-def _addresses(value: bytes | None, limit: int) -> tuple[bytes, int]:
-    if value is None or limit <= 0:
-        return b"NIL", 0
-    if len(value) <= 200 and limit >= 200:
-        return _address_list_again(value)
-    return _address_list(value, limit)
-
-
-def _address_list(value: bytes, limit: int = LIMIT) -> tuple[bytes, int]:
-    entries = parse_addresses(unfold(value), limit)
-    if not entries:
-        return b"NIL", 0
-    return b"(%b)" % b"".join([_address(entry) for entry in entries]), len(entries)
-
-
-# The same people write to the same people.
-_address_list_again = functools.lru_cache(maxsize=1024)(_address_list)
-
-
-def _address(entry: MailAddress) -> bytes:
-    name, route, local, domain = entry
-    if domain is None:  # group syntax: NIL host (RFC 3501 §7.4.2)
-        return b"(NIL NIL NIL NIL)" if local is None else b"(NIL NIL %b NIL)" % string(local)
-    return b"(%b %b %b %b)" % (
-        string(name) if name else b"NIL",
-        string(route) if route else b"NIL",
-        string(local or b"MISSING_MAILBOX"),
-        string(domain or b"MISSING_DOMAIN"),
-    )
+    pairs = [b"%b %b" % (string(name), string(value)) for name, value in params]
+    return b"(%b)" % b" ".join(pairs) if pairs else b"NIL"

@@ -8,6 +8,7 @@ from urllib.parse import unquote_to_bytes
 
 from postkeep.formats.mime.charsets import decode_charset, guess_text
 from postkeep.formats.mime.headers import decode_words
+from postkeep.formats.mime.imapsyntax import parameter_list
 
 PARAMETER_LIMIT = 100
 """Parameters taken from one field."""
@@ -27,21 +28,18 @@ _SECTION = re.compile(r"([^*]+)(?:\*(\d{1,3}))?(\*)?\Z")
 
 
 class ContentType(NamedTuple):
-    """`type` and `subtype` are lower-case; `params` are as written (RFC 2231 pieces too), names lower-case."""
+    """`type` and `subtype` are lower-case. Do not change `params`: values are shared."""
 
     type: str
     subtype: str
-    params: RawParams
-
-    def param(self, name: bytes) -> bytes:
-        """The raw value; b"" when it is absent."""
-        for key, value in self.params:
-            if key == name:
-                return value
-        return b""
+    params: dict[str, str]
+    """Decoded, names in lower case."""
+    listed_params: bytes
+    """As written (RFC 2231 pieces too), a parenthesized list of IMAP."""
+    boundary: bytes
 
 
-TEXT_PLAIN = ContentType("text", "plain", ((b"charset", b"us-ascii"),))
+TEXT_PLAIN = ContentType("text", "plain", {"charset": "us-ascii"}, b'("charset" "us-ascii")', b"")
 """What an entity without, or with a broken, Content-Type is (RFC 2045 §5.2)."""
 
 
@@ -56,15 +54,20 @@ def _parse_content_type(value: bytes) -> ContentType:
     match = _TYPE.match(value)
     if match is None:
         return TEXT_PLAIN
-    params = parse_params(value, match.end())
-    return ContentType(match[1].decode("ascii").lower(), match[2].decode("ascii").lower(), params)
+    raw = parse_params(value, match.end())
+    return ContentType(
+        match[1].decode("ascii").lower(),
+        match[2].decode("ascii").lower(),
+        decode_params(raw),
+        parameter_list(raw),
+        dict(raw).get(b"boundary", b"").rstrip(),
+    )
 
 
 # A handful of values makes up nearly all mail.
 _parse_content_type_again = functools.lru_cache(maxsize=512)(_parse_content_type)
 
 
-@functools.lru_cache(maxsize=256)
 def parse_disposition(value: bytes) -> tuple[str, RawParams]:
     """("attachment", parameters) of Content-Disposition; ("", ()) when it is broken."""
     match = _TOKEN.match(value)
@@ -97,6 +100,8 @@ def decode_params(params: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     {'name': 'ä.txt'}
     """
     decoded: dict[str, str] = {}
+    if not params:
+        return decoded
     pieces: dict[str, dict[int, tuple[bool, bytes]]] = {}
     for raw_name, value in params:
         name = guess_text(raw_name)

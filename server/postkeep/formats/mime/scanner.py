@@ -7,13 +7,13 @@ an opaque part, never an error. RFC 2046 §5.1.2: an outer boundary also ends al
 
 import re
 
+from postkeep.formats.mime.bodystructure import basic, extension, single_extension, transfer_encoding
 from postkeep.formats.mime.charsets import guess_text
+from postkeep.formats.mime.envelope import envelope
 from postkeep.formats.mime.headers import message_ids, parse_date, unfold
-from postkeep.formats.mime.imapsyntax import envelope, nstring, parameter_list, string
 from postkeep.formats.mime.parameters import (
     TEXT_PLAIN,
     ContentType,
-    RawParams,
     decode_params,
     parse_content_type,
     parse_disposition,
@@ -38,8 +38,6 @@ LOOKALIKE_LIMIT = 10_000
 """Lines that begin like a boundary and are none, before the rest of a message is left undivided."""
 BOUNDARY_LIMIT = 1_000
 """Octets of a boundary; RFC 2046 allows 70."""
-TOKEN_LIMIT = 127
-"""Octets of a type, an encoding or an id as kept in a Part."""
 WHOLE_LIMIT = 1024 * 1024
 """Messages up to this size are read at once."""
 
@@ -50,16 +48,19 @@ _FIELD = re.compile(rb"\n([A-Za-z][!-9;-~]{1,63})[ \t]*:([^\n]*(?:\n[ \t][^\n]*)
 _DELIMITER_TAIL = re.compile(rb"(--)?[ \t\r]*(\n|\Z)")
 _DELIMITER_TAIL_LIMIT = 256
 _ADDRESS_FIELDS = frozenset((b"from", b"sender", b"reply-to", b"to", b"cc", b"bcc"))
-_WANTED = _ADDRESS_FIELDS | frozenset(
-    (b"date", b"subject", b"message-id", b"in-reply-to", b"references")
-    + (b"content-type", b"content-transfer-encoding", b"content-disposition", b"content-id")
-    + (b"content-description", b"content-language", b"content-location", b"content-md5")
+_WANTED = frozenset(
+    (
+        *_ADDRESS_FIELDS,
+        *(b"date", b"subject", b"message-id", b"in-reply-to", b"references"),
+        *(b"content-type", b"content-transfer-encoding", b"content-disposition", b"content-id"),
+        *(b"content-description", b"content-language", b"content-location", b"content-md5"),
+    )
 )
-_EXTENSION_FIELDS = (b"content-md5", b"content-disposition", b"content-language", b"content-location")
-_OPAQUE = ContentType("application", "octet-stream", ())
-_MESSAGE = ContentType("message", "rfc822", ())
+_OPAQUE = ContentType("application", "octet-stream", {}, b"NIL", b"")
+_MESSAGE = ContentType("message", "rfc822", {}, b"NIL", b"")
 
 _Fields = dict[bytes, bytes]
+_Path = tuple[int, ...]
 
 
 def scan(source: Source) -> Structure:
@@ -118,24 +119,20 @@ class _Scan:
     # --- headers ------------------------------------------------------------------------------------
 
     def header(self, start: int, end: int) -> tuple[_Fields, int]:
-        """The wanted fields of the header at `start`, and where its body starts (`end` without a blank line)."""
+        """The wanted fields, folded, and where the body starts (at `end` without a blank line)."""
         block, body_start = self._header_block(start, end)
         self.headers_left -= len(block)
         found: _Fields = {}
-        count = 0
-        for match in _FIELD.finditer(b"\n" + block):
-            name = match[1].lower()
+        if not block:
+            return found, body_start
+        for name, body in _FIELD.findall(b"\n" + block)[:FIELDS_LIMIT]:
+            name = name.lower()
             if name in _WANTED:
-                body = match[2].strip()
-                if len(body) > FIELD_LIMIT:
-                    body = body[:FIELD_LIMIT]
+                body = body.strip()[:FIELD_LIMIT]
                 if name not in found:
                     found[name] = body
                 elif name in _ADDRESS_FIELDS and len(found[name]) < FIELD_LIMIT:
                     found[name] += b", " + body  # RFC 5322 §4.5.3: more than one destination field
-            count += 1
-            if count >= FIELDS_LIMIT:
-                break
         return found, body_start
 
     def _header_block(self, start: int, end: int) -> tuple[bytes, int]:
@@ -182,12 +179,12 @@ class _Scan:
         start: int,
         body_start: int,
         end: int,
-        multipart_path: tuple[int, ...],
-        leaf_path: tuple[int, ...],
+        multipart_path: _Path,
+        leaf_path: _Path,
         depth: int,
         digest: bool = False,
     ) -> None:
-        """An entity whose header has been read; both paths are one but for a message at the top or in a part."""
+        """An entity whose header has been read. Only for a whole message do the two paths differ."""
         self.parts_left -= 1
         value = fields.get(b"content-type")
         if value is not None:
@@ -216,15 +213,16 @@ class _Scan:
         start: int,
         body_start: int,
         end: int,
-        path: tuple[int, ...],
+        path: _Path,
     ) -> None:
         is_text = content_type.type == "text"
         lines = self.source.count(b"\n", body_start, end) if is_text else 0
-        self._basic(content_type, fields, end - body_start)
+        encoding = transfer_encoding(fields.get(b"content-transfer-encoding"))
+        self.out.append(basic(content_type, fields, encoding, end - body_start))
         if is_text:
             self.out.append(b" %d" % lines)
-        self._extension(fields, fields.get(b"content-md5"))
-        self._part(content_type, fields, start, body_start, end, path, lines)
+        self._close(single_extension(fields))
+        self._part(content_type, fields, start, body_start, end, path, encoding, lines)
 
     def _message(
         self,
@@ -233,17 +231,18 @@ class _Scan:
         start: int,
         body_start: int,
         end: int,
-        path: tuple[int, ...],
+        path: _Path,
         depth: int,
     ) -> None:
         lines = self.source.count(b"\n", body_start, end)
-        self._basic(content_type, fields, end - body_start)
-        self._part(content_type, fields, start, body_start, end, path, lines)
+        encoding = transfer_encoding(fields.get(b"content-transfer-encoding"))
+        self.out.append(basic(content_type, fields, encoding, end - body_start))
+        self._part(content_type, fields, start, body_start, end, path, encoding, lines)
         inner, inner_body = self.header(body_start, end)
         self.out.append(b" %b " % self.envelope(inner))
         self.entity(inner, body_start, inner_body, end, path, (*path, 1), depth + 1)
         self.out.append(b" %d" % lines)
-        self._extension(fields, fields.get(b"content-md5"))
+        self._close(single_extension(fields))
 
     def _multipart(
         self,
@@ -252,11 +251,11 @@ class _Scan:
         start: int,
         body_start: int,
         end: int,
-        path: tuple[int, ...],
+        path: _Path,
         depth: int,
     ) -> bool:
         """False, and nothing done, when there is no boundary or it opens no part."""
-        boundary = content_type.param(b"boundary").rstrip()
+        boundary = content_type.boundary
         if not boundary or len(boundary) > BOUNDARY_LIMIT or body_start <= start:
             return False
         needle = b"\n--" + boundary
@@ -264,7 +263,7 @@ class _Scan:
         found = self._delimiter(needle, body_start - 1, end)
         if found is None or found[2]:
             return False
-        self._part(content_type, fields, start, body_start, end, path, 0)
+        self._part(content_type, fields, start, body_start, end, path, "7bit", 0)
         self.out.append(b"(")
         digest = content_type.subtype == "digest"
         number = 0
@@ -276,8 +275,8 @@ class _Scan:
             stop = end if found is None else max(position, found[0])
             inner, inner_body = self.header(position, stop)
             self.entity(inner, position, inner_body, stop, child, child, depth + 1, digest)
-        self.out.append(b" %b" % string(content_type.subtype.encode("ascii")))
-        self._extension(fields, None, content_type.params)
+        self.out.append(b' "%b"' % content_type.subtype.encode("ascii"))
+        self._close(extension(fields, content_type.listed_params))
         return True
 
     def _delimiter(self, needle: bytes, start: int, end: int) -> tuple[int, int, bool] | None:
@@ -298,44 +297,6 @@ class _Scan:
             start = tail_start
         return None
 
-    # --- what is told -------------------------------------------------------------------------------
-
-    def _basic(self, content_type: ContentType, fields: _Fields, size: int) -> None:
-        """("type" "subtype" params id description encoding size — the parenthesis stays open."""
-        self.out.append(
-            b'("%b" "%b" %b %b %b %b %d'
-            % (
-                content_type.type.encode("ascii"),
-                content_type.subtype.encode("ascii"),
-                parameter_list(content_type.params),
-                nstring(fields.get(b"content-id")),
-                nstring(fields.get(b"content-description")),
-                string(_encoding(fields).encode("ascii")),
-                size,
-            )
-        )
-
-    def _extension(self, fields: _Fields, md5: bytes | None, params: RawParams | None = None) -> None:
-        """body-ext-1part, or with `params` body-ext-mpart, and the parenthesis that closes."""
-        first = nstring(md5) if params is None else parameter_list(params)
-        self.marks.append(len(self.out))
-        if fields.keys().isdisjoint(_EXTENSION_FIELDS):
-            self.out.append(b" %b NIL NIL NIL" % first)
-        else:
-            location = fields.get(b"content-location")
-            self.out.append(
-                b" %b %b %b %b"
-                % (
-                    first,
-                    _disposition(fields.get(b"content-disposition")),
-                    _language(fields.get(b"content-language")),
-                    b"NIL"
-                    if location is None
-                    else string(unfold(location).replace(b" ", b"").replace(b"\t", b"")),
-                )
-            )
-        self.out.append(b")")
-
     def _part(
         self,
         content_type: ContentType,
@@ -343,10 +304,10 @@ class _Scan:
         start: int,
         body_start: int,
         end: int,
-        path: tuple[int, ...],
+        path: _Path,
+        encoding: str,
         lines: int,
     ) -> None:
-        params = decode_params(content_type.params) if content_type.params else {}
         disposition = filename = ""
         value = fields.get(b"content-disposition")
         if value is not None:
@@ -362,14 +323,18 @@ class _Scan:
                 end,
                 content_type.type,
                 content_type.subtype,
-                params,
-                _encoding(fields),
+                content_type.params,
+                encoding,
                 lines,
                 disposition,
-                filename or params.get("name", ""),
+                filename or content_type.params.get("name", ""),
                 guess_text(unfold(content_id)) if content_id else "",
             )
         )
+
+    def _close(self, extension_data: bytes) -> None:
+        self.marks.append(len(self.out))
+        self.out += (extension_data, b")")
 
     def bodystructure(self) -> tuple[bytes, tuple[int, ...]]:
         ranges = []
@@ -383,38 +348,3 @@ class _Scan:
             ranges.append(position)
             previous = mark + 1
         return b"".join(out), tuple(ranges)
-
-
-def _encoding(fields: _Fields) -> str:
-    """Lower-case; 7bit when there is none (RFC 2045 §6.1) or it is no token."""
-    value = fields.get(b"content-transfer-encoding")
-    if not value:
-        return "7bit"
-    token = value.split(b"(", 1)[0].split(b";", 1)[0].strip()
-    if (
-        not token.isascii()
-        or not token
-        or len(token) > TOKEN_LIMIT
-        or not token.decode("ascii").isprintable()
-    ):
-        return "7bit"
-    return token.decode("ascii").lower()
-
-
-def _disposition(value: bytes | None) -> bytes:
-    if value is None:
-        return b"NIL"
-    kind, params = parse_disposition(unfold(value))
-    return b'("%b" %b)' % (kind.encode("ascii"), parameter_list(params)) if kind else b"NIL"
-
-
-def _language(value: bytes | None) -> bytes:
-    """RFC 3282: a list of tags; comments are dropped."""
-    if value is None:
-        return b"NIL"
-    tags = [
-        string(tag) for tag in re.findall(rb"[A-Za-z0-9*-]{1,64}", re.sub(rb"\([^()]*\)", b"", value))[:100]
-    ]
-    if len(tags) == 1:
-        return tags[0]
-    return b"(%b)" % b" ".join(tags) if tags else b"NIL"

@@ -89,7 +89,7 @@ class Structure(msgspec.Struct, array_like=True, frozen=True):
         return None
 
     def message(self, path: tuple[int, ...]) -> Part | None:
-        """The message inside the message/rfc822 part `path`: its header and body. () is the message itself."""
+        """Header and body of the message in the message/rfc822 part `path`; () is the message itself."""
         if not path:
             return self.parts[0]
         for index, part in enumerate(self.parts):
