@@ -1,0 +1,257 @@
+"""Changes to stored messages, each a function on the writer's transaction."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import orjson
+
+from postkeep.domain.change import Appended, Change, Expunged, FlagsChanged
+from postkeep.domain.errors import LimitReached
+from postkeep.domain.message import CopiedUids, Flag, FlagMode, FlagsRow, MessageRow
+from postkeep.storage.catalogue import UID_LIMIT, AccountState, MailboxState
+from postkeep.storage.transaction import Transaction
+
+_SEEN, _DELETED = int(Flag.SEEN), int(Flag.DELETED)
+TEMPORARY = """
+CREATE TEMP TABLE leaving (pack INTEGER, offset INTEGER, length INTEGER, item INTEGER, rows INTEGER,
+    PRIMARY KEY (pack, offset)) WITHOUT ROWID;
+CREATE TEMP TABLE staying (pack INTEGER, offset INTEGER, refs INTEGER, PRIMARY KEY (pack, offset)) WITHOUT ROWID;
+"""
+"""Tables of the writer's connection that `release` works with."""
+_COLUMNS = "uid, modseq, created, flags, keywords, size, date, pack, offset, length, msgid, thread, item"
+_ROW = "m.account = ?1 AND m.mailbox = ?2 AND m.uid IN (SELECT value FROM json_each(?3))"
+
+
+class StoreResult(NamedTuple):
+    """`change` holds what really changed; `rows` all messages asked for that exist and were not held back,
+    as they are now; `modified` those held back by UNCHANGEDSINCE (RFC 7162 §3.1.3)."""
+
+    change: FlagsChanged
+    rows: tuple[FlagsRow, ...]
+    modified: tuple[int, ...]
+
+
+class CopyResult(NamedTuple):
+    """`changes`: what is to be published, the new messages first."""
+
+    copied: CopiedUids
+    changes: tuple[Change, ...]
+
+
+def store_flags(
+    tx: Transaction,
+    state: MailboxState,
+    uids: Sequence[int],
+    mode: FlagMode,
+    flags: int,
+    keywords: tuple[str, ...],
+    unchanged_since: int | None,
+) -> StoreResult:
+    """RFC 3501 §6.4.6. Messages that have these flags already keep their modseq."""
+    account = state.account
+    bits = tx.keyword_bits(account, keywords, create=mode is not FlagMode.REMOVE)
+    asked = uid_list(uids)
+    found = tx.json(
+        "SELECT json_group_array(json_array(uid, modseq, flags, keywords)) FROM (SELECT * FROM message m"
+        f" WHERE {_ROW} ORDER BY uid)",
+        (account.id, state.id, asked),
+    )
+    modified: tuple[int, ...] = ()
+    if unchanged_since is not None:
+        modified = tuple(row[0] for row in found if row[1] > unchanged_since)
+        found = [row for row in found if row[1] <= unchanged_since]
+    if mode is FlagMode.ADD:
+        changing = [row for row in found if flags & ~row[2] or bits & ~row[3]]
+    elif mode is FlagMode.REMOVE:
+        changing = [row for row in found if flags & row[2] or bits & row[3]]
+    else:
+        changing = [row for row in found if flags != row[2] or bits != row[3]]
+    if not changing:
+        return StoreResult(
+            FlagsChanged(account.id, state.id, ()), tuple(FlagsRow(*row) for row in found), modified
+        )
+    tx.touch(state)
+    modseq = tx.next_modseq(state)
+    if mode is FlagMode.ADD:
+        assignment = "flags = flags | ?5, keywords = keywords | ?6"
+        rows = [FlagsRow(row[0], modseq, row[2] | flags, row[3] | bits) for row in changing]
+    elif mode is FlagMode.REMOVE:
+        assignment = "flags = flags & ~?5, keywords = keywords & ~?6"
+        rows = [FlagsRow(row[0], modseq, row[2] & ~flags, row[3] & ~bits) for row in changing]
+    else:
+        assignment = "flags = ?5, keywords = ?6"
+        rows = [FlagsRow(row[0], modseq, flags, bits) for row in changing]
+    for before, after in zip(changing, rows, strict=True):
+        turned = before[2] ^ after[2]
+        if turned & _SEEN:
+            state.unseen += -1 if after[2] & _SEEN else 1
+        if turned & _DELETED:
+            state.deleted += 1 if after[2] & _DELETED else -1
+    if len(changing) != len(found) or modified:
+        asked = uid_list([row[0] for row in changing])
+    tx.execute(
+        f"UPDATE message AS m SET modseq = ?4, {assignment} WHERE {_ROW}",  # noqa: S608
+        (account.id, state.id, asked, modseq, flags, bits),
+    )
+    tx.flush(state)
+    everything: tuple[FlagsRow, ...] = tuple(rows)
+    if len(changing) != len(found):
+        now = {row.uid: row for row in rows}
+        everything = tuple(now.get(row[0]) or FlagsRow(*row) for row in found)
+    return StoreResult(FlagsChanged(account.id, state.id, tuple(rows)), everything, modified)
+
+
+def copy(
+    tx: Transaction, source: MailboxState, uids: Sequence[int], target: MailboxState, remove: bool = False
+) -> CopyResult:
+    """New rows for the same records (`remove`: and the old ones go, RFC 6851). Messages that are gone are
+    left out. Into another account keywords go by their names."""
+    found = tx.json(
+        f"SELECT json_group_array(json_array({_COLUMNS})) FROM (SELECT * FROM message m WHERE {_ROW} ORDER BY uid)",
+        (source.account.id, source.id, uid_list(uids)),
+    )
+    if not found:
+        return CopyResult(CopiedUids(target.id, _uidvalidity(target), (), ()), ())
+    if target.uidnext + len(found) > UID_LIMIT:
+        raise LimitReached("the mailbox has no UIDs left")
+    account = target.account
+    translated: dict[int, int] = {}
+    if account is not source.account:
+        translated = _translate_keywords(tx, source.account, account, {row[4] for row in found})
+    tx.touch(target)
+    modseq = tx.next_modseq(target)
+    first = target.uidnext
+    rows: list[MessageRow] = []
+    inserts: list[tuple[int, ...]] = []
+    for uid, row in enumerate(found, first):
+        _, _, _, flags, keywords, size, date, pack, offset, length, msgid, thread, item = row
+        if translated:
+            keywords = translated[keywords]
+        new = MessageRow(uid, modseq, modseq, flags, keywords, size, date, pack, offset, msgid, thread, item)
+        rows.append(new)
+        inserts.append((account.id, target.id, *new[:9], length, msgid, thread, item))
+        target.size += size
+        account.octets += size
+        if not flags & _SEEN:
+            target.unseen += 1
+        if flags & _DELETED:
+            target.deleted += 1
+    target.uidnext = first + len(found)
+    target.messages += len(found)
+    account.messages += len(found)
+    tx.connection.executemany("INSERT INTO message VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", inserts)
+    copied = CopiedUids(
+        target.id,
+        _uidvalidity(target),
+        tuple([row[0] for row in found]),
+        tuple(range(first, first + len(found))),
+    )
+    changes: list[Change] = [Appended(account.id, target.id, tuple(rows))]
+    if remove:
+        changes.append(_take_out(tx, source, copied.source_uids, dying=False))
+    else:
+        tx.connection.executemany(
+            "INSERT INTO shared (pack, offset, refs) VALUES (?, ?, 2)"
+            " ON CONFLICT (pack, offset) DO UPDATE SET refs = refs + 1",
+            [(row.pack, row.offset) for row in rows],
+        )
+    tx.flush(target)
+    return CopyResult(copied, tuple(changes))
+
+
+def expunge(tx: Transaction, state: MailboxState, uids: Sequence[int] | None) -> Expunged:
+    """Remove these messages, or with None those flagged \\Deleted (RFC 3501 §6.4.3)."""
+    if uids is None:
+        if state.deleted <= 0:
+            return Expunged(state.account.id, state.id, (), state.modseq)
+        uids = tx.json(
+            "SELECT json_group_array(uid) FROM (SELECT uid FROM message"
+            " WHERE account = ? AND mailbox = ? AND flags & 8 ORDER BY uid)",
+            (state.account.id, state.id),
+        )
+    return _take_out(tx, state, uids, dying=True)
+
+
+def _take_out(tx: Transaction, state: MailboxState, uids: Sequence[int], dying: bool) -> Expunged:
+    """Rows become tombstones. `dying`: their records lose a reference (a move keeps it)."""
+    account = state.account
+    where = (account.id, state.id, uid_list(uids))
+    found = tx.json(
+        "SELECT json_group_array(json_array(uid, flags, size)) FROM (SELECT uid, flags, size FROM message m"
+        f" WHERE {_ROW} ORDER BY uid)",
+        where,
+    )
+    if not found:
+        return Expunged(account.id, state.id, (), state.modseq)
+    tx.touch(state)
+    modseq = tx.next_modseq(state)
+    size = sum([row[2] for row in found])
+    state.messages -= len(found)
+    state.size -= size
+    account.messages -= len(found)
+    account.octets -= size
+    state.unseen -= sum([not row[1] & _SEEN for row in found])
+    state.deleted -= sum([bool(row[1] & _DELETED) for row in found])
+    if dying:
+        release(tx, _ROW, where)
+    tx.execute(
+        "INSERT INTO tombstone (account, mailbox, modseq, uid, item)"
+        f" SELECT account, mailbox, ?4, uid, item FROM message m WHERE {_ROW}",
+        (*where, modseq),
+    )
+    tx.execute(f"DELETE FROM message AS m WHERE {_ROW}", where)  # noqa: S608
+    tx.flush(state)
+    return Expunged(account.id, state.id, tuple([row[0] for row in found]), modseq)
+
+
+def release(tx: Transaction, where: str, bindings: Sequence[object]) -> None:
+    """The rows that `where` names (alias m) are about to be deleted: count references down, and octets of
+    records without any as dead in their pack."""
+    tx.execute("DELETE FROM leaving")
+    tx.execute(
+        "INSERT INTO leaving SELECT pack, offset, length, item, count(*) FROM message m"
+        f" WHERE {where} GROUP BY pack, offset",
+        bindings,
+    )
+    # A record in `shared` lives on while references are left; with one left it needs no row there.
+    if tx.execute("SELECT EXISTS (SELECT 1 FROM shared)").get:
+        tx.execute(
+            "UPDATE shared SET refs = refs - l.rows FROM leaving l"
+            " WHERE shared.pack = l.pack AND shared.offset = l.offset"
+        )
+        tx.execute("DELETE FROM staying")
+        tx.execute(
+            "INSERT INTO staying SELECT s.pack, s.offset, s.refs FROM leaving l CROSS JOIN shared s"
+            " ON s.pack = l.pack AND s.offset = l.offset"
+        )
+        tx.execute(
+            "DELETE FROM shared WHERE (pack, offset) IN (SELECT pack, offset FROM staying WHERE refs <= 1)"
+        )
+        tx.execute(
+            "DELETE FROM leaving WHERE (pack, offset) IN (SELECT pack, offset FROM staying WHERE refs >= 1)"
+        )
+    tx.execute(
+        "UPDATE pack SET dead = dead + d.octets FROM (SELECT pack, sum(length) AS octets FROM leaving GROUP BY pack) d"
+        " WHERE pack.number = d.pack"
+    )
+    if tx.execute("SELECT EXISTS (SELECT 1 FROM structure)").get:
+        tx.execute("DELETE FROM structure WHERE item IN (SELECT item FROM leaving)")
+
+
+def uid_list(uids: Sequence[int]) -> str:
+    """As the JSON that the statements take; each uid once."""
+    return orjson.dumps(list(dict.fromkeys(uids))).decode()
+
+
+def _translate_keywords(
+    tx: Transaction, source: AccountState, target: AccountState, values: set[int]
+) -> dict[int, int]:
+    words: tuple[str, ...] = tx.get(source, "keywords")
+    return {
+        value: tx.keyword_bits(target, tuple(word for bit, word in enumerate(words) if value >> bit & 1))
+        for value in values
+    }
+
+
+def _uidvalidity(state: MailboxState) -> int:
+    return state.account.names[state.name].uidvalidity
