@@ -1,0 +1,229 @@
+"""The server's certificates: a self-signed one at first, and those that lie in sslcert/ (row SEC-1)."""
+
+import datetime
+import ipaddress
+import os
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from postkeep.domain.errors import PostkeepError
+from postkeep.runtime.clock import Clock
+from postkeep.runtime.files import Files, replace_atomically
+
+SELF_SIGNED = "server"
+"""File name (without .crt/.key) of the certificate that the server makes for itself."""
+SELF_SIGNED_DAYS = 3650
+"""Nobody trusts it without looking, so an expiry would only be a surprise."""
+_SIZE_LIMIT = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A usable pair. `names` are the lower-case DNS names and addresses that it is good for."""
+
+    path: Path
+    names: tuple[str, ...]
+    self_signed: bool
+    not_before: float
+    not_after: float
+    context: ssl.SSLContext
+
+    def covers(self, host: str) -> bool:
+        """RFC 6125 §6.4: exact, or a wildcard for the whole left-most label."""
+        host = host.lower().rstrip(".")
+        parent = host.partition(".")[2]
+        return host in self.names or (bool(parent) and f"*.{parent}" in self.names)
+
+
+class Certificates:
+    """Loads folder/*.crt with its *.key, makes a self-signed pair when none is usable.
+
+    The best one serves: valid now, covering the hostname, signed by somebody else, newest. Clients that ask
+    for another name that a certificate here covers get that one (SNI). A broken pair is reported through
+    `report` (one line) and skipped. Files are read in place: call at start or from a thread.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        hostname: str,
+        files: Files,
+        clock: Clock,
+        report: Callable[[str], None] | None = None,
+    ) -> None:
+        self._folder = folder
+        self._hostname = hostname.lower().rstrip(".")
+        self._files = files
+        self._clock = clock
+        self._report = report or (lambda text: None)
+        self._all: list[Certificate] = []
+        files.mkdir(folder)
+        self.load()
+
+    @property
+    def active(self) -> Certificate:
+        return self._all[0]
+
+    @property
+    def all(self) -> tuple[Certificate, ...]:
+        return tuple(self._all)
+
+    def server_context(self) -> ssl.SSLContext:
+        """The active certificate's context (TLS 1.2 and later). After load() a new one."""
+        return self._all[0].context
+
+    def load(self) -> None:
+        """Read the folder (again). Raises OSError when a first certificate cannot be written."""
+        found = self._read_all()
+        if not any(one.not_after > self._clock.now() for one in found):
+            made = self._read_pair(self._make_self_signed())
+            found = [one for one in found if one.path != made.path] + [made]
+        found.sort(key=self._rank, reverse=True)
+        self._all = found
+        for one in found:
+            one.context.sni_callback = self._choose
+
+    def _rank(self, one: Certificate) -> tuple[bool, bool, bool, float]:
+        valid = one.not_before <= self._clock.now() < one.not_after
+        return valid, one.covers(self._hostname), not one.self_signed, one.not_before
+
+    def _choose(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+        """SNI (RFC 6066 §3). An unknown name gets the active certificate: mail clients often send others."""
+        if name is None or self._all[0].covers(name):
+            return
+        for one in self._all:
+            if one.covers(name) and one.not_after > self._clock.now():
+                connection.context = one.context
+                return
+
+    def _read_all(self) -> list[Certificate]:
+        found = []
+        for name in sorted(self._files.list_dir(self._folder)):
+            if not name.endswith(".crt"):
+                continue
+            path = self._folder / name
+            try:
+                found.append(self._read_pair(path))
+            except (OSError, ValueError, TypeError, ssl.SSLError, PostkeepError) as error:
+                reason = str(error).replace("\n", " ") or type(error).__name__
+                self._report(f"The certificate {path} cannot be used: {reason}")
+        return found
+
+    def _read(self, path: Path) -> bytes:
+        fd = self._files.open(path, os.O_RDONLY)
+        try:
+            return self._files.pread(fd, _SIZE_LIMIT, 0)
+        finally:
+            self._files.close(fd)
+
+    def _read_pair(self, path: Path) -> Certificate:
+        key_path = path.with_suffix(".key")
+        # Parsed first: OpenSSL itself would ask for a passphrase on the terminal.
+        key = serialization.load_pem_private_key(self._read(key_path), None)
+        chain = x509.load_pem_x509_certificates(self._read(path))
+        own = chain[0]
+        if own.public_key() != key.public_key():
+            raise PostkeepError(f"{key_path.name} is the key of another certificate")
+        context = self._context(path, key_path)
+        return Certificate(
+            path,
+            _names(own),
+            own.issuer == own.subject,
+            own.not_valid_before_utc.timestamp(),
+            own.not_valid_after_utc.timestamp(),
+            context,
+        )
+
+    def _context(self, path: Path, key_path: Path) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
+        # Resuming costs as much as a full P-256 handshake, and a ticket costs memory and octets. (TLS 1.2
+        # keeps its stateless tickets: without them OpenSSL would keep thousands of sessions here.)
+        context.num_tickets = 0
+        context.load_cert_chain(path, key_path, password=_no_password)
+        for extra in self._intermediates():
+            # OpenSSL completes the chain that it sends from the context's store.
+            context.load_verify_locations(cadata=extra)
+        return context
+
+    def _intermediates(self) -> list[str]:
+        folder = self._folder.parent / "sslca"
+        if not self._files.exists(folder):
+            return []
+        found = []
+        for name in sorted(self._files.list_dir(folder)):
+            if name.endswith((".crt", ".pem")):
+                try:
+                    data = self._read(folder / name)
+                    x509.load_pem_x509_certificates(data)
+                    found.append(data.decode("ascii"))
+                except (OSError, ValueError) as error:
+                    self._report(f"The certificate {folder / name} cannot be used: {error}")
+        return found
+
+    def _make_self_signed(self) -> Path:
+        """Write SELF_SIGNED.key (0600) and .crt, durable; the key first: no .crt ever lacks its key."""
+        path = self._folder / f"{SELF_SIGNED}.crt"
+        number = 1
+        while self._files.exists(path):  # an unusable one lies there: keep it for its owner
+            number += 1
+            path = self._folder / f"{SELF_SIGNED}{number}.crt"
+        key_pem, certificate_pem = make_self_signed(self._hostname, self._clock.now())
+        replace_atomically(self._files, path.with_suffix(".key"), key_pem, 0o600)
+        replace_atomically(self._files, path, certificate_pem, 0o644)
+        return path
+
+
+def make_self_signed(hostname: str, now: float) -> tuple[bytes, bytes]:
+    """A P-256 key and a certificate for `hostname`, both PEM, valid SELF_SIGNED_DAYS from `now`."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hostname[:64] or "localhost")])
+    general: x509.GeneralName
+    try:
+        general = x509.IPAddress(ipaddress.ip_address(hostname.strip("[]")))
+    except ValueError:
+        general = x509.DNSName(hostname or "localhost")
+    start = datetime.datetime.fromtimestamp(now, datetime.UTC) - datetime.timedelta(days=1)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + datetime.timedelta(days=SELF_SIGNED_DAYS))
+        .add_extension(x509.SubjectAlternativeName([general]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return (
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        ),
+        certificate.public_bytes(serialization.Encoding.PEM),
+    )
+
+
+def _names(certificate: x509.Certificate) -> tuple[str, ...]:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        common = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        return tuple(str(one.value).lower() for one in common)
+    dns = [name.lower() for name in names.get_values_for_type(x509.DNSName)]
+    return (*dns, *(str(address) for address in names.get_values_for_type(x509.IPAddress)))
+
+
+def _no_password() -> str:
+    raise PostkeepError("the key is protected by a passphrase")
