@@ -1,0 +1,34 @@
+"""Settings of the eight logs (row LOG-1)."""
+
+from dataclasses import dataclass
+
+from postkeep.config.declare import setting
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """Section Logs of mailserver.cfg."""
+
+    size_kb: int = setting(
+        10_240,
+        "LogFileSize",
+        "A log is rotated when its file reaches this size; 0 never rotates",
+        unit="KB",
+        minimum=0,
+        maximum=4_194_304,
+        keywords="rotation logs size",
+    )
+    count: int = setting(
+        10,
+        "LogFileCount",
+        "How many rotated files of each log are kept beside the current one",
+        minimum=0,
+        maximum=1_000,
+        keywords="rotation logs number history",
+    )
+    debug_topics: tuple[str, ...] = setting(
+        (),
+        "DebugTopics",
+        "What the Debug log records: smtp, smtp-client, imap, pop3, http, directory, queue, storage",
+        keywords="debug messages trace",
+    )
