@@ -140,8 +140,9 @@ class Catalogue:
             self.add_account(AccountState(row[0], row[1], row[2], row[3], tuple(orjson.loads(row[4]))))
         recovered = self._recover(connection)
         for row in connection.execute(
-            "SELECT account, id, name, uidvalidity, role, subscribed, uidnext, modseq, messages, unseen, deleted,"
-            " size FROM mailbox WHERE name IS NOT NULL ORDER BY account"
+            "SELECT account, id, name, uidvalidity, role, subscribed,"
+            " uidnext, modseq, messages, unseen, deleted, size"
+            " FROM mailbox WHERE name IS NOT NULL ORDER BY account"
         ):
             account = self.accounts.get(row[0])
             if account is None:
@@ -173,8 +174,9 @@ class Catalogue:
         return {
             row[0]: row
             for row in connection.execute(
-                "SELECT b.id, count(*), max(m.uid), max(m.modseq), sum(m.flags & 1 = 0), sum(m.flags & 8 <> 0),"
-                " sum(m.size) FROM mailbox b CROSS JOIN message m"
+                "SELECT b.id, count(*), max(m.uid), max(m.modseq),"
+                " sum(m.flags & 1 = 0), sum(m.flags & 8 <> 0), sum(m.size)"
+                " FROM mailbox b CROSS JOIN message m"
                 " ON m.account = b.account AND m.mailbox = b.id AND m.uid >= b.uidnext GROUP BY b.id"
             )
         }

@@ -141,8 +141,8 @@ def _insert(
 ) -> tuple[Mailbox, MailboxState]:
     counters = Counters(1, account.modseq, 0, 0, 0, 0)
     tx.execute(
-        "INSERT INTO mailbox (account, name, uidvalidity, role, subscribed, uidnext, modseq, messages, unseen, deleted,"
-        " size) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO mailbox (account, name, uidvalidity, role, subscribed,"
+        " uidnext, modseq, messages, unseen, deleted, size) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (account.id, name, uidvalidity, role.value, int(subscribed), *counters),
     )
     id = tx.connection.last_insert_rowid()
@@ -232,7 +232,8 @@ def reap(tx: Transaction, rows: int = _REAP_ROWS) -> bool:
         return False
     account, mailbox = doomed
     last = tx.execute(
-        "SELECT max(uid) FROM (SELECT uid FROM message WHERE account = ? AND mailbox = ? ORDER BY uid LIMIT ?)",
+        "SELECT max(uid) FROM"
+        " (SELECT uid FROM message WHERE account = ? AND mailbox = ? ORDER BY uid LIMIT ?)",
         (account, mailbox, rows),
     ).get
     if last is not None:

@@ -15,11 +15,25 @@ _SEEN, _DELETED = int(Flag.SEEN), int(Flag.DELETED)
 TEMPORARY = """
 CREATE TEMP TABLE leaving (pack INTEGER, offset INTEGER, length INTEGER, item INTEGER, rows INTEGER,
     PRIMARY KEY (pack, offset)) WITHOUT ROWID;
-CREATE TEMP TABLE staying (pack INTEGER, offset INTEGER, refs INTEGER, PRIMARY KEY (pack, offset)) WITHOUT ROWID;
+CREATE TEMP TABLE staying (pack INTEGER, offset INTEGER, refs INTEGER,
+    PRIMARY KEY (pack, offset)) WITHOUT ROWID;
 """
 """Tables of the writer's connection that `release` works with."""
 _COLUMNS = "uid, modseq, created, flags, keywords, size, date, pack, offset, length, msgid, thread, item"
-_ROW = "m.account = ?1 AND m.mailbox = ?2 AND m.uid IN (SELECT value FROM json_each(?3))"
+_ROWS = "m.account = ?1 AND m.mailbox = ?2 AND m.uid IN (SELECT value FROM json_each(?3))"
+
+
+def _select(columns: str) -> str:
+    """The rows named, ascending by uid, as one JSON value."""
+    return (
+        f"SELECT json_group_array(json_array({columns})) FROM"  # noqa: S608 -- columns are ours
+        f" (SELECT {columns} FROM message m WHERE {_ROWS} ORDER BY uid)"
+    )
+
+
+_SELECT_FLAGS = _select("uid, modseq, flags, keywords")
+_SELECT_ALL = _select(_COLUMNS)
+_SELECT_SIZES = _select("uid, flags, size")
 
 
 class StoreResult(NamedTuple):
@@ -51,11 +65,7 @@ def store_flags(
     account = state.account
     bits = tx.keyword_bits(account, keywords, create=mode is not FlagMode.REMOVE)
     asked = uid_list(uids)
-    found = tx.json(
-        "SELECT json_group_array(json_array(uid, modseq, flags, keywords)) FROM (SELECT * FROM message m"
-        f" WHERE {_ROW} ORDER BY uid)",
-        (account.id, state.id, asked),
-    )
+    found = tx.json(_SELECT_FLAGS, (account.id, state.id, asked))
     modified: tuple[int, ...] = ()
     if unchanged_since is not None:
         modified = tuple(row[0] for row in found if row[1] > unchanged_since)
@@ -90,7 +100,7 @@ def store_flags(
     if len(changing) != len(found) or modified:
         asked = uid_list([row[0] for row in changing])
     tx.execute(
-        f"UPDATE message AS m SET modseq = ?4, {assignment} WHERE {_ROW}",  # noqa: S608
+        f"UPDATE message AS m SET modseq = ?4, {assignment} WHERE {_ROWS}",  # noqa: S608
         (account.id, state.id, asked, modseq, flags, bits),
     )
     tx.flush(state)
@@ -106,10 +116,7 @@ def copy(
 ) -> CopyResult:
     """New rows for the same records (`remove`: and the old ones go, RFC 6851). Messages that are gone are
     left out. Into another account keywords go by their names."""
-    found = tx.json(
-        f"SELECT json_group_array(json_array({_COLUMNS})) FROM (SELECT * FROM message m WHERE {_ROW} ORDER BY uid)",
-        (source.account.id, source.id, uid_list(uids)),
-    )
+    found = tx.json(_SELECT_ALL, (source.account.id, source.id, uid_list(uids)))
     if not found:
         return CopyResult(CopiedUids(target.id, _uidvalidity(target), (), ()), ())
     if target.uidnext + len(found) > UID_LIMIT:
@@ -176,11 +183,7 @@ def _take_out(tx: Transaction, state: MailboxState, uids: Sequence[int], dying: 
     """Rows become tombstones. `dying`: their records lose a reference (a move keeps it)."""
     account = state.account
     where = (account.id, state.id, uid_list(uids))
-    found = tx.json(
-        "SELECT json_group_array(json_array(uid, flags, size)) FROM (SELECT uid, flags, size FROM message m"
-        f" WHERE {_ROW} ORDER BY uid)",
-        where,
-    )
+    found = tx.json(_SELECT_SIZES, where)
     if not found:
         return Expunged(account.id, state.id, (), state.modseq)
     tx.touch(state)
@@ -193,13 +196,13 @@ def _take_out(tx: Transaction, state: MailboxState, uids: Sequence[int], dying: 
     state.unseen -= sum([not row[1] & _SEEN for row in found])
     state.deleted -= sum([bool(row[1] & _DELETED) for row in found])
     if dying:
-        release(tx, _ROW, where)
+        release(tx, _ROWS, where)
     tx.execute(
-        "INSERT INTO tombstone (account, mailbox, modseq, uid, item)"
-        f" SELECT account, mailbox, ?4, uid, item FROM message m WHERE {_ROW}",
+        "INSERT INTO tombstone (account, mailbox, modseq, uid, item)"  # noqa: S608
+        f" SELECT account, mailbox, ?4, uid, item FROM message m WHERE {_ROWS}",
         (*where, modseq),
     )
-    tx.execute(f"DELETE FROM message AS m WHERE {_ROW}", where)  # noqa: S608
+    tx.execute(f"DELETE FROM message AS m WHERE {_ROWS}", where)  # noqa: S608
     tx.flush(state)
     return Expunged(account.id, state.id, tuple([row[0] for row in found]), modseq)
 
@@ -209,7 +212,7 @@ def release(tx: Transaction, where: str, bindings: Sequence[object]) -> None:
     records without any as dead in their pack."""
     tx.execute("DELETE FROM leaving")
     tx.execute(
-        "INSERT INTO leaving SELECT pack, offset, length, item, count(*) FROM message m"
+        "INSERT INTO leaving SELECT pack, offset, length, item, count(*) FROM message m"  # noqa: S608
         f" WHERE {where} GROUP BY pack, offset",
         bindings,
     )
@@ -231,8 +234,8 @@ def release(tx: Transaction, where: str, bindings: Sequence[object]) -> None:
             "DELETE FROM leaving WHERE (pack, offset) IN (SELECT pack, offset FROM staying WHERE refs >= 1)"
         )
     tx.execute(
-        "UPDATE pack SET dead = dead + d.octets FROM (SELECT pack, sum(length) AS octets FROM leaving GROUP BY pack) d"
-        " WHERE pack.number = d.pack"
+        "UPDATE pack SET dead = dead + d.octets"
+        " FROM (SELECT pack, sum(length) AS octets FROM leaving GROUP BY pack) d WHERE pack.number = d.pack"
     )
     if tx.execute("SELECT EXISTS (SELECT 1 FROM structure)").get:
         tx.execute("DELETE FROM structure WHERE item IN (SELECT item FROM leaving)")

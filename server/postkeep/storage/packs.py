@@ -21,7 +21,7 @@ PACK_LIMIT = 256 << 20
 """A pack is sealed when the next batch would end behind this offset."""
 SUFFIX = ".pack"
 ARRIVING = ".arriving"
-"""A pack of its own that is durable but whose transaction may not be: kept at start only if it was committed."""
+"""A pack of its own, durable, whose transaction may not be: kept at start only if it was committed."""
 _SPECULATIVE = 4096
 _WHOLE = 4 << 20
 _OPEN_PACKS = 64

@@ -25,14 +25,14 @@ BATCH = 1000
 _RANGES = 500
 _HELD = 8 << 20
 """Octets of bodies that one `messages` call keeps in memory; what is beyond is read again when asked for."""
-_FIELDS = "uid,modseq,created,flags,keywords,size,date,pack,offset,msgid,thread,item"
+_FIELDS = ",".join(MessageRow._fields)
+_SELECT = f"SELECT json_group_array(json_array({_FIELDS})) FROM (SELECT {_FIELDS} FROM "  # noqa: S608 -- ours
 _ROWS = (
-    f"SELECT json_group_array(json_array({_FIELDS})) FROM (SELECT {_FIELDS} FROM message"
-    " WHERE account = ? AND mailbox = ? AND uid BETWEEN ? AND ? AND modseq > ? ORDER BY uid LIMIT ?)"
+    _SELECT + "message WHERE account = ? AND mailbox = ? AND uid BETWEEN ? AND ? AND modseq > ?"
+    " ORDER BY uid LIMIT ?)"
 )
 _ROWS_OF_RANGES = (
-    f"SELECT json_group_array(json_array({_FIELDS})) FROM (SELECT {_FIELDS}"
-    " FROM json_each(?) r CROSS JOIN message m ON m.account = ? AND m.mailbox = ?"
+    _SELECT + "json_each(?) r CROSS JOIN message m ON m.account = ? AND m.mailbox = ?"
     " AND m.uid BETWEEN r.value ->> 0 AND r.value ->> 1 WHERE modseq > ? LIMIT ?)"
 )
 _make_row = partial(tuple.__new__, MessageRow)
@@ -147,7 +147,8 @@ def merge(ranges: Ranges) -> list[tuple[int, int]]:
 def _uids(connection: apsw.Connection, account: int, mailbox: int) -> "array[int]":
     found = json_value(
         connection,
-        "SELECT json_group_array(uid) FROM (SELECT uid FROM message WHERE account = ? AND mailbox = ? ORDER BY uid)",
+        "SELECT json_group_array(uid) FROM"
+        " (SELECT uid FROM message WHERE account = ? AND mailbox = ? ORDER BY uid)",
         (account, mailbox),
     )
     return array("I", found)

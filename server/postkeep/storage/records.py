@@ -30,7 +30,7 @@ MESSAGE = 1
 ZSTD = 1
 """The body is one zstd frame."""
 BLOCKS = 2
-"""The body is a row of blocks of BLOCK raw octets (the last shorter), each a zstd frame if that is shorter."""
+"""The body is a row of blocks of BLOCK raw octets (the last shorter), each a zstd frame if that pays."""
 ENCRYPTED = 4
 """Reserved: encryption at rest. A reader that does not know it must refuse the record."""
 TRAILER_ZSTD = 8

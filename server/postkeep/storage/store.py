@@ -6,6 +6,7 @@ import itertools
 import logging
 from array import array
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -204,7 +205,9 @@ class MailStore:
         return await self.writer.change(lambda tx: mailboxes.rename_mailbox(tx, state, name, new_name, now))
 
     async def delete_mailbox(self, account: int, name: str) -> MailboxesChanged:
-        """Gone at once; its messages are removed in the background. Children stay. MailboxNotFound, Denied."""
+        """Gone at once; its messages are removed in the background. Children stay.
+
+        MailboxNotFound, Denied (INBOX)."""
         state = self.catalogue.account(account)
         changed = await self.writer.change(lambda tx: mailboxes.delete_mailbox(tx, state, name))
         self._spawn("reap", self._reap)
@@ -241,7 +244,7 @@ class MailStore:
                 asyncio.get_running_loop().create_future(),
                 pieces,
                 length,
-                [(state, to.flags, word) for (state, to), word in zip(places, bits, strict=True)],
+                [(state, int(to.flags), word) for (state, to), word in zip(places, bits, strict=True)],
                 (body.size, date, msgid, thread),
                 body,
                 spool,
@@ -274,11 +277,14 @@ class MailStore:
         keywords: Sequence[str],
         unchanged_since: int | None = None,
     ) -> StoreResult:
-        """RFC 3501 §6.4.6, RFC 7162 §3.1.3. Uids that do not exist are passed over. LimitReached (keywords)."""
+        """RFC 3501 §6.4.6, RFC 7162 §3.1.3. Uids that do not exist are passed over.
+
+        LimitReached (keywords)."""
         state = self.catalogue.state(account, mailbox)
         words = tuple(keywords)
+        bits = int(flags)
         return await self._change(
-            state, lambda tx: messages.store_flags(tx, state, uids, mode, flags, words, unchanged_since)
+            state, lambda tx: messages.store_flags(tx, state, uids, mode, bits, words, unchanged_since)
         )
 
     async def copy(
@@ -371,7 +377,7 @@ class MailStore:
         """Remove the messages of deleted mailboxes and accounts, in steps that let others through."""
         try:
             while await self.writer.change(mailboxes.reap):
-                await asyncio.sleep(0)
+                pass
         except PostkeepError as error:
             _log.error("removing deleted mailboxes stopped until the next start: %s", error)
 
@@ -382,7 +388,7 @@ class MailStore:
             for item, _ in batch:
                 del self._new_structures[item]
             try:
-                await self.writer.change(lambda tx: structures.keep_structures(tx, batch))
+                await self.writer.change(partial(structures.keep_structures, known=batch))
             except PostkeepError as error:  # they can be read again
                 _log.warning("structures not kept: %s", error)
                 return

@@ -53,7 +53,8 @@ class Transaction:
         """Write the counters: every operation but a delivery does so in its own transaction, which is what
         makes the recovery of lazy counters exact (see Catalogue.load)."""
         self.connection.execute(
-            "UPDATE mailbox SET uidnext = ?, modseq = ?, messages = ?, unseen = ?, deleted = ?, size = ? WHERE id = ?",
+            "UPDATE mailbox SET uidnext = ?, modseq = ?, messages = ?, unseen = ?, deleted = ?, size = ?"
+            " WHERE id = ?",
             (state.uidnext, state.modseq, state.messages, state.unseen, state.deleted, state.size, state.id),
         )
         state.dirty = False
@@ -77,7 +78,7 @@ class Transaction:
         self._pending[key] = value
 
     def after_commit(self, action: Callable[[], None]) -> None:
-        self._undo.append(self._after.pop)
+        self._undo.append(partial(self._after.remove, action))
         self._after.append(action)
 
     # --- used by the writer -----------------------------------------------------------------------

@@ -193,21 +193,19 @@ class Writer:
     def _attempt(self, batch: list[Job], results: list[Result]) -> None:
         jobs = self._place(batch, results)
         transaction = Transaction(self._connection, self._catalogue)
-        own = [job for job in jobs if isinstance(job, Delivery) and job.spool is not None]
-        written = sum(job.length for job in jobs) - sum(job.length for job in own)
+        deliveries = [job for job in jobs if isinstance(job, Delivery)]
+        spools = [job.spool for job in deliveries if job.spool is not None]
+        written = sum([job.length for job in jobs if job.records])
         try:
             if written:
                 self._write(jobs)
-            for job in own:
-                assert job.spool is not None
-                job.spool.arrive(self._packs)
+            for spool in spools:
+                spool.arrive(self._packs)
             self._connection.execute("BEGIN IMMEDIATE")
-            deliveries = [job for job in jobs if isinstance(job, Delivery)]
             if deliveries:
                 self._insert(deliveries, transaction)
-            for job in jobs:
-                if isinstance(job, Operation):
-                    results.append(self._operate(job, transaction))
+            if len(deliveries) < len(jobs):
+                results += [self._operate(job, transaction) for job in jobs if isinstance(job, Operation)]
             if written:
                 assert self._active is not None
                 self._connection.execute(
@@ -227,11 +225,10 @@ class Writer:
         if written:
             assert self._active is not None
             self._active.advance(written)
-        for job in own:
-            assert job.spool is not None
-            job.spool.settle(self._packs)
+        for spool in spools:
+            spool.settle(self._packs)
         transaction.publish()
-        results.extend([(job, job.result, None) for job in deliveries])
+        results += [(job, job.result, None) for job in deliveries]
 
     def _place(self, batch: list[Job], results: list[Result]) -> list[Job]:
         """Give each record its place; jobs whose mailbox is gone fail here, before anything is written."""
@@ -271,7 +268,7 @@ class Writer:
         self._active.append(b"".join([part for job in jobs for part in job.records]))
 
     def _insert(self, deliveries: list[Delivery], transaction: Transaction) -> None:
-        """The fast path: rows for all targets of all deliveries in one executemany, counters in memory only."""
+        """The fast path: rows for all targets of all deliveries at once, counters in memory only."""
         rows: list[tuple[int, ...]] = []
         shared: list[tuple[int, int, int]] = []
         touched = transaction.touched
