@@ -8,7 +8,7 @@ VARIANTS = 16
 """Different bodies a size, so that neither side can profit from one repeated text."""
 LINE = 74
 
-_WORDS = (
+_TEXT = (
     "the of and to in is that for it as was with be by on not he his but at are this have from or had an "
     "they which one you were her all she there would their we him been has when who will more no if out so "
     "said what up its about into than them can only other new some could time these two may then do first "
@@ -17,7 +17,8 @@ _WORDS = (
     "make world still own see men work long get here between both life being under never day same another "
     "know while last might us great old year off come since against go came right used take three invoice "
     "meeting agenda contract delivery budget proposal schedule quarter customer supplier regards attached"
-).split()
+)
+_WORDS = _TEXT.split()
 
 
 def bodies(size: int, seed: int = 1) -> list[bytes]:

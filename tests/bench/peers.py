@@ -104,8 +104,12 @@ protocol lmtp {{
 """
 
 
-class PeerUnavailable(Exception):
-    """Why the pair cannot run here, in one sentence."""
+def unavailable() -> str:
+    """Why the pair cannot run here, in one sentence; empty when it can."""
+    if os.geteuid() != 0:
+        return "Postfix's master needs root: run this as root to measure beside them"
+    missing = [program for program in (POSTFIX, DOVECOT) if not Path(program).exists()]
+    return f"{', '.join(missing)} missing: run `.ci/apt peers`" if missing else ""
 
 
 class Peer:
@@ -114,11 +118,6 @@ class Peer:
     name = "Postfix+Dovecot"
 
     def __init__(self, folder: Path, users: Sequence[str]) -> None:
-        if os.geteuid() != 0:
-            raise PeerUnavailable("Postfix's master needs root: run this as root to measure beside it")
-        for program in (POSTFIX, DOVECOT):
-            if not Path(program).exists():
-                raise PeerUnavailable(f"{program} is missing: run `.ci/apt peers`")
         self.folder = folder
         self.port = free_port()
         self._users = users
