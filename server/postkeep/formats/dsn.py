@@ -121,7 +121,7 @@ def _header(report: Report, boundary: str) -> str:
         f"From: Mail Delivery System <{report.postmaster}>",
         f"To: <{_address(report.sender, report.smtputf8)}>",
         f"Subject: {_subject(report)}",
-        f"Date: {formatdate(report.date)}",
+        f"Date: {_date(report.date)}",
         f"Message-ID: {_clean(report.message_id)}",
     ]
     about = (get(report.original, "message-id") or b"").decode("ascii", "replace")
@@ -158,7 +158,7 @@ def _text(report: Report) -> str:
     action = report.recipients[0].action
     if action == "failed":
         first = "Your message could not be delivered to:"
-        last = "It will not be tried again. What is left of it is attached."
+        last = "It will not be tried again. Its header is attached."
         if report.return_full:
             last = "It will not be tried again. The message is attached."
     elif action == "delayed":
@@ -172,7 +172,7 @@ def _text(report: Report) -> str:
         lines.append(f"  {_clean(str(recipient.recipient))}")
         lines += _wrap(_reason(recipient), "      ")
         if recipient.retry_until is not None and action == "delayed":
-            lines.append(f"      It will be tried until {formatdate(recipient.retry_until)}.")
+            lines.append(f"      It will be tried until {_date(recipient.retry_until)}.")
         lines.append("")
     lines.append(last)
     return "\r\n".join(lines) + "\r\n"
@@ -207,7 +207,7 @@ def _status(report: Report, global_format: bool) -> str:
     if report.envelope_id:
         fields.insert(0, f"Original-Envelope-Id: {_clean(_decode_xtext(report.envelope_id))}")
     if report.arrival is not None:
-        fields.append(f"Arrival-Date: {formatdate(report.arrival)}")
+        fields.append(f"Arrival-Date: {_date(report.arrival)}")
     groups.append(fields)
     for recipient in report.recipients:
         groups.append(_recipient_fields(recipient, global_format))
@@ -233,9 +233,9 @@ def _recipient_fields(recipient: RecipientReport, global_format: bool) -> list[s
         words = _clean(recipient.diagnostic)
         fields.append(f"Diagnostic-Code: {kind};{words if global_format else _to_ascii(words)}")
     if recipient.last_attempt is not None:
-        fields.append(f"Last-Attempt-Date: {formatdate(recipient.last_attempt)}")
+        fields.append(f"Last-Attempt-Date: {_date(recipient.last_attempt)}")
     if recipient.retry_until is not None and recipient.action == "delayed":
-        fields.append(f"Will-Retry-Until: {formatdate(recipient.retry_until)}")
+        fields.append(f"Will-Retry-Until: {_date(recipient.retry_until)}")
     return fields
 
 
@@ -262,6 +262,11 @@ def _returned(report: Report, global_format: bool) -> tuple[str, bytes]:
     header = _LINE_END.sub(b"\r\n", header.rstrip(b"\r\n")) + b"\r\n"
     is_global = global_format and not header.isascii()
     return ("message/global-headers" if is_global else "text/rfc822-headers"), header
+
+
+def _date(seconds: float) -> str:
+    """RFC 5322 §3.3, in UTC."""
+    return formatdate(seconds).replace("-0000", "+0000")
 
 
 def _is_failure(report: Report) -> bool:

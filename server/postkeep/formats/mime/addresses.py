@@ -22,10 +22,10 @@ class MailAddress(NamedTuple):
 
 _GROUP_END = MailAddress(b"", b"", None, None)
 
-_ATOM = rb'[^ \t\r\n"<>,;:@()\[\]\\]+'
-# The forms that nearly all mail uses. No two neighbours share a character, so it never backtracks far.
+_ATOM = rb'[^ \t\r\n"<>,;:@()\[\]\\]++'
+# The forms that nearly all mail uses; possessive, so that a failure costs no second look.
 _SIMPLE = re.compile(
-    rb'[ \t]*(?:(?:"([^"\\]*)"[ \t]*|([^"<>(),:;@\\\[\]]*))<(%b)@(%b)>|(%b)@(%b))[ \t]*(?:,|\Z)'
+    rb'[ \t]*+(?:(?:"([^"\\]*+)"[ \t]*+|([^"<>(),:;@\\\[\]]*+))<(%b)@(%b)>|(%b)@(%b))[ \t]*+(?:,|\Z)'
     % (_ATOM, _ATOM, _ATOM, _ATOM)
 )
 _TOKEN = re.compile(
@@ -121,10 +121,12 @@ class _Parser:
     def _word(self, text: bytes) -> None:
         if self._found is not None:
             return
-        if self._domain is not None and not (self._spaced and self._domain):
-            self._domain.append(text)
-        elif self._domain is None:
-            # obs-local-part: "john . doe" is one word (RFC 5322 §4.4)
+        # obs-local-part, obs-domain: "john . doe" is one word (RFC 5322 §4.4)
+        if self._domain is not None:
+            dotted = text == b"." or self._domain[-1:] == [b"."]
+            if dotted or not (self._spaced and self._domain):
+                self._domain.append(text)
+        else:
             dotted = text == b"." or (self._words and self._words[-1][-1] == b".")
             if self._words and (dotted or not self._spaced):
                 self._words[-1].append(text)

@@ -49,7 +49,7 @@ def _codec(charset: str) -> str:
         info = codecs.lookup(name)
     except (LookupError, ValueError, UnicodeError):
         return ""
-    if not getattr(info, "_is_text_encoding", True) or info.name in _NOT_TEXT:
+    if not getattr(info, "_is_text_encoding", True) or info.name.replace("-", "_") in _NOT_TEXT:
         return ""
     return info.name
 

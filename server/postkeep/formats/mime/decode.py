@@ -11,6 +11,7 @@ TEXT_LIMIT = 1024 * 1024
 
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _NOT_ALPHABET = bytes(octet for octet in range(256) if octet not in _ALPHABET)
+_PADDED_SOFT_BREAK = re.compile(rb"=[ \t]++(?=\r?\n)")
 _META_CHARSET = re.compile(rb"<meta[^>]{0,200}charset\s{0,9}=\s{0,9}[\"']?([\w.:-]{1,40})", re.IGNORECASE)
 
 
@@ -23,7 +24,8 @@ def decode_transfer(data: bytes, encoding: str) -> bytes:
     if encoding == "base64":
         return _decode_base64(data)
     if encoding == "quoted-printable":
-        return binascii.a2b_qp(data)
+        # RFC 2045 §6.7 (3): white space added at a line's end by transport is no part of it
+        return binascii.a2b_qp(_PADDED_SOFT_BREAK.sub(b"=", data))
     return data
 
 
