@@ -58,7 +58,7 @@ class SmtpSettings:
     maximum_recipients: int = setting(
         1000,
         "MaxRecipients",
-        "Most recipients of one message; further ones are put off with 452 (RFC 5321 §4.5.3.1.8: at least 100)",
+        "Most recipients of one message; more are put off with 452 (RFC 5321 §4.5.3.1.8: at least 100)",
         keywords="spam limit",
         minimum=1,
         maximum=50_000,
@@ -114,7 +114,7 @@ class SmtpSettings:
         minimum=10,
         maximum=1000,
     )
-    bare_newlines: BareNewlines = setting(
+    bare_newlines: BareNewlines = setting(  # noqa: RUF009
         BareNewlines.REFUSE,
         "BareNewlines",
         "Messages with a lone CR or LF: refuse them, or repair each into CRLF. Neither ever ends a message",

@@ -169,5 +169,5 @@ class Admission:
     def _primary_domain(self) -> str:
         for domain in self._directory.domains():
             if domain.primary:
-                return domain.name
+                return str(domain.name)
         return self._hostname

@@ -25,6 +25,7 @@ class Client:
     trusted: bool = False
     """In one of the relay networks."""
     unknown_recipients: int = 0
+    failed_logins: int = 0
     traces: dict[bool, bytes] = field(default_factory=dict)
     """Ready beginnings of Received, by SMTPUTF8; emptied when one of the fields above changes."""
 
@@ -33,7 +34,8 @@ class Transaction:
     """One message's envelope, from MAIL to the end of DATA."""
 
     __slots__ = (
-        "accounts", "eight_bit", "envid", "notify", "recipients", "remote", "ret", "sender", "size", "smtputf8",
+        "accounts", "eight_bit", "envid", "notify", "recipients", "remote", "ret", "sender", "size",
+        "smtputf8",
     )  # fmt: skip
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Notifications about local recipients: delivered as asked (RFC 3461 §4.1), or full once the size was known."""
+"""Notifications about local recipients: delivered as asked (RFC 3461 §4.1), or mailbox full."""
 
 import secrets
 from collections.abc import Sequence
@@ -12,7 +12,6 @@ from postkeep.runtime.logs import Logs
 from postkeep.services.deliver import Deliverer
 from postkeep.services.directory import Directory
 from postkeep.services.envelope import Transaction
-from postkeep.storage.bodies import Body
 
 _HEADER_LIMIT = 64 * 1024
 """Octets of the message that a notification may return; headers beyond it are cut."""

@@ -37,7 +37,7 @@ LIMITS = CommandLimits({"MAIL": 1200, "RCPT": 1064, "VRFY": 522, "AUTH": 12_288}
 
 
 class Command(NamedTuple):
-    """`verb` in upper case; `argument` stripped, None when there is none, undecodable octets as surrogates."""
+    """`verb` in upper case; `argument` stripped, None for none, undecodable octets as surrogates."""
 
     verb: str
     argument: str | None

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword, TLSSetupException, syntax
 
-from postkeep.domain.errors import AuthenticationFailed, Throttled
 from postkeep.protocols.smtp import parameters
+from postkeep.protocols.smtp.authentication import verify
 from postkeep.protocols.smtp.codec import LIMITS, LINE_LIMIT, parse_command, parse_path
 from postkeep.protocols.smtp.data import DataPhase
 from postkeep.protocols.smtp.reader import CommandReader, CommandTooLong
@@ -37,6 +37,13 @@ class SmtpConnection(SMTP):
     command_size_limits = LIMITS
 
     _names: tuple[str, ...] = ()
+
+    if TYPE_CHECKING:  # of asyncio's FlowControlMixin and StreamReaderProtocol, and an untyped one
+        _over_ssl: bool
+        _paused: bool
+
+        async def _drain_helper(self) -> None: ...
+        def _set_post_data_state(self) -> None: ...
 
     def __init__(self, server: "SmtpServer", kind: str) -> None:
         self._server = server
@@ -70,7 +77,6 @@ class SmtpConnection(SMTP):
         self._data: DataPhase | None = None
         self._failures = 0
         self._idle_commands = 0
-        self._failed_logins = 0
         self._deadline = 0.0
         self._timer: Timer | None = None
 
@@ -117,7 +123,7 @@ class SmtpConnection(SMTP):
         client.trusted = self._server.admission.is_trusted(self.address)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The handler is not cancelled: a commit under way ends as it will, the rest sees the end of input."""
+        """The handler is not cancelled: a commit under way ends as it will, all else sees the input end."""
         if self._lost:
             return
         self._lost = self._closing = True
@@ -139,7 +145,7 @@ class SmtpConnection(SMTP):
         return not self._over_ssl and self._tls_protocol is None
 
     def _end_input(self) -> None:
-        self._reader.end()
+        self._input.end()
         if self._data is not None:
             self._data.lose()
 
@@ -147,13 +153,13 @@ class SmtpConnection(SMTP):
         if self._data is not None:
             self._feed_message(self._data, data)
         elif not self._closing:
-            self._reader.feed(data)
+            self._input.feed(data)
 
     def _feed_message(self, phase: DataPhase, data: bytes) -> bool:
         if phase.feed(data):
             self._data = None
             if phase.rest:
-                self._reader.feed(phase.rest)
+                self._input.feed(phase.rest)
             return True
         if phase.endless:
             # RFC 5321 §4.2.5 asks to read on to the end, not for ever
@@ -161,9 +167,10 @@ class SmtpConnection(SMTP):
         return False
 
     def _cb_client_connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader: CommandReader = CommandReader(
+        self._input = CommandReader(
             cast(asyncio.Transport, writer.transport), self.flush, LINE_LIMIT, self.loop
         )
+        self._reader = cast(asyncio.StreamReader, self._input)  # all that aiosmtpd reads goes through it
         self._writer = writer
 
     # --- replies -------------------------------------------------------------------------------------------
@@ -182,7 +189,7 @@ class SmtpConnection(SMTP):
         else:
             line = status
         self._replies.append(line + b"\r\n")
-        if not self._reader:
+        if not self._input:
             await self.flush()
 
     def _send(self) -> None:
@@ -230,7 +237,7 @@ class SmtpConnection(SMTP):
     def stop(self) -> None:
         """The server goes down: at once if the peer is idle, else after the message under way."""
         self._stopping = True
-        if self._reader.waiting and not self._state[1].rcpt_tos:
+        if self._input.waiting and not self._state[1].rcpt_tos:
             self.hang_up(b"421 4.3.2 Server is going down\r\n")
 
     def hang_up(self, farewell: bytes = b"") -> None:
@@ -266,7 +273,7 @@ class SmtpConnection(SMTP):
 
     async def _handle_line(self) -> None:
         try:
-            line = self._reader.next_line() or await self._reader.readline()
+            line = self._input.next_line() or await self._input.readline()
             self._reset_timeout()
             await self._dispatch(line)
         except CommandTooLong:
@@ -373,9 +380,9 @@ class SmtpConnection(SMTP):
         phase = DataPhase(write, settings, limit, self.loop, clock.monotonic())
         self._data = phase
         self._replies.append(b"354 End data with <CR><LF>.<CR><LF>\r\n")
-        if self._reader:
-            self._feed_message(phase, self._reader.take())
-        elif self._reader.eof:
+        if self._input:
+            self._feed_message(phase, self._input.take())
+        elif self._input.eof:
             raise ConnectionResetError("end of input")
         await self.flush()
         await phase.ended
@@ -385,7 +392,7 @@ class SmtpConnection(SMTP):
     @syntax("QUIT")
     async def smtp_QUIT(self, arg: str | None) -> None:
         if not arg:
-            self._reader.clear()  # nothing counts after it, and so the reply leaves at once
+            self._input.clear()  # nothing counts after it, and so the reply leaves at once
             self._closing = True
         await super().smtp_QUIT(arg)
 
@@ -396,9 +403,9 @@ class SmtpConnection(SMTP):
             return
         if not arg:
             # RFC 3207 §4.2: what was pipelined in the clear behind STARTTLS may be anybody's
-            self._reader.clear()
+            self._input.clear()
         await super().smtp_STARTTLS(arg)
-        if self._tls_protocol is not None and self._state[0].ssl is None:
+        if self._original_transport is not None and self._state[0].ssl is None:
             raise TLSSetupException  # the connection ended during the handshake
 
     # --- authentication ------------------------------------------------------------------------------------
@@ -427,27 +434,8 @@ class SmtpConnection(SMTP):
         credentials = result.auth_data
         if not isinstance(credentials, LoginPassword):
             return result  # answered already: not base64, cancelled, …
-        client = self._state[0].client
         self._busy = True
         try:
-            login, password = credentials.login.decode(), credentials.password.decode()
-            account = await self._server.authenticator.verify(
-                login, password, peer=self.address, service="SMTP"
-            )
-        except (AuthenticationFailed, UnicodeDecodeError):
-            client.trusted = False  # SMT-1: after a failed AUTH the address no longer helps
-            self._failed_logins += 1
-            if self._failed_logins >= self._server.settings.maximum_failed_logins:
-                return AuthResult(success=False, handled=False, message="421 4.7.0 Too many failed logins")
-            return AuthResult(
-                success=False, handled=False, message="535 5.7.8 Authentication credentials invalid"
-            )
-        except Throttled:
-            return AuthResult(
-                success=False, handled=False, message="454 4.7.0 Too many tries, come back later"
-            )
+            return await verify(self._server, self._state[0].client, credentials)
         finally:
             self._busy = False
-        client.account = account
-        client.traces.clear()
-        return AuthResult(success=True, auth_data=account)

@@ -20,7 +20,7 @@ class SmtpSession(Session):
 
 
 class SmtpEnvelope(Envelope):
-    """`transaction` is what the services fill; the lists of aiosmtpd only tell its commands how far we are."""
+    """`transaction` is what the services fill; aiosmtpd's lists only tell its commands how far we are."""
 
     def __init__(self) -> None:
         super().__init__()

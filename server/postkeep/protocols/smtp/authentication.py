@@ -1,0 +1,41 @@
+"""AUTH PLAIN and LOGIN: what becomes of a name and a password (RFC 4954 §4, §6)."""
+
+from typing import TYPE_CHECKING
+
+from aiosmtpd.smtp import AuthResult, LoginPassword
+
+from postkeep.domain.errors import AuthenticationFailed, Throttled
+from postkeep.services.envelope import Client
+
+if TYPE_CHECKING:
+    from postkeep.protocols.smtp.server import SmtpServer
+
+
+async def verify(server: "SmtpServer", client: Client, credentials: LoginPassword) -> AuthResult:
+    """Ask the authenticator; on success the client is that account from now on."""
+    try:
+        login, password = credentials.login.decode(), credentials.password.decode()
+    except UnicodeDecodeError:
+        return _failed(server, client, "(not UTF-8)")
+    try:
+        account = await server.authenticator.verify(login, password, peer=client.address, service="SMTP")
+    except AuthenticationFailed:
+        return _failed(server, client, login)
+    except Throttled:
+        return _refusal("454 4.7.0 Too many tries, come back later")
+    client.account = account
+    client.traces.clear()
+    return AuthResult(success=True, auth_data=account)
+
+
+def _failed(server: "SmtpServer", client: Client, login: str) -> AuthResult:
+    client.trusted = False  # SMT-1: after a failed AUTH the address no longer helps
+    client.failed_logins += 1
+    server.logs.security.write(f"SMTP: login as {login[:100]} failed, peer={client.address}")
+    if client.failed_logins >= server.settings.maximum_failed_logins:
+        return _refusal("421 4.7.0 Too many failed logins, goodbye")
+    return _refusal("535 5.7.8 Authentication credentials invalid")
+
+
+def _refusal(reply: str) -> AuthResult:
+    return AuthResult(success=False, handled=False, message=reply)
