@@ -1,0 +1,1 @@
+"""What one logged-in connection knows: its account, its selected mailbox as told to the client, its state."""

@@ -1,0 +1,314 @@
+"""Finds messages: what a row can tell is decided for whole batches, only the rest is opened."""
+
+import datetime
+import re
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from postkeep.domain.errors import CorruptRecord
+from postkeep.domain.message import MessageRow
+from postkeep.formats.mime import headers
+from postkeep.formats.mime.charsets import guess_text
+from postkeep.formats.mime.decode import part_text
+from postkeep.formats.mime.structure import Part, Structure
+from postkeep.protocols.imap import search_syntax as keys
+from postkeep.protocols.imap.sequence import Ranges, SequenceSet, resolve
+from postkeep.protocols.imap.session.fetcher import MESSAGE_BATCH, MESSAGE_BATCH_OCTETS
+from postkeep.protocols.imap.session.session import Session
+from postkeep.protocols.imap.session.view import View
+from postkeep.protocols.imap.syntax import MONTHS
+from postkeep.storage.bodies import StoredMessage
+
+HEADER_LIMIT = 1 << 18
+"""Octets of a header that are searched."""
+PART_LIMIT = 1 << 20
+"""Octets of one encoded text part that are searched."""
+MESSAGE_TEXT_LIMIT = 1 << 23
+"""Octets of encoded text parts that are searched in one message."""
+TURN_SECONDS = 0.02
+"""How long others may wait for their turn on the loop."""
+
+_DATE = re.compile(rb"(\d{1,2})[\s-]{1,4}([A-Za-z]{3})[a-z]{0,6}[\s-]{1,4}(\d{2,4})")
+_MONTH_NUMBER = {name.lower(): number for number, name in enumerate(MONTHS, 1)}
+_EPOCH = datetime.date(1970, 1, 1).toordinal()
+
+Test = Callable[[int, MessageRow], bool | None]
+"""True, False, or None when the message itself must be looked at."""
+
+
+@dataclass(slots=True)
+class Found:
+    """Parallel lists, ascending."""
+
+    numbers: list[int]
+    uids: list[int]
+    modseqs: list[int]
+
+
+class Searcher:
+    """One SEARCH over a selected mailbox. Damaged messages do not match what must be read in them."""
+
+    def __init__(self, session: Session, view: View, key: keys.Key) -> None:
+        self._session = session
+        self._service = session.mailboxes
+        self._view = view
+        self._key = key
+        keywords = session.mailboxes.keywords(view.account)
+        self._bits = {keyword.lower(): 1 << bit for bit, keyword in enumerate(keywords)}
+        self._tests: dict[int, Test] = {}  # by id(key), for keys looked at again in opened messages
+        self._test = self._compile(key)
+        self._turn = time.monotonic()
+
+    async def run(self, batches: AsyncIterator[list[MessageRow]]) -> Found:
+        found = Found([], [], [])
+        test, view = self._test, self._view
+        last = view.uids[-1]
+        async for rows in batches:
+            open_ended: list[tuple[int, MessageRow]] = []
+            verdicts: dict[int, int] = {}
+            number = (view.number(rows[0].uid) or 1) - 1
+            for row in rows:
+                number += 1
+                if row.uid > last:
+                    break
+                if view.uids[number - 1] != row.uid:
+                    known = view.number(row.uid)
+                    if known is None:
+                        number -= 1
+                        continue
+                    number = known
+                verdict = test(number, row)
+                if verdict:
+                    verdicts[row.uid] = number
+                elif verdict is None:
+                    open_ended.append((number, row))
+            for number, row in await self._opened(open_ended):
+                verdicts[row.uid] = number
+            for row in rows:
+                if row.uid in verdicts:
+                    found.uids.append(row.uid)
+                    found.numbers.append(verdicts[row.uid])
+                    found.modseqs.append(row.modseq)
+            await self._yield()
+        return found
+
+    async def _yield(self) -> None:
+        """Let others run, and notice a client that is gone."""
+        if time.monotonic() - self._turn > TURN_SECONDS:
+            await self._session.wire.turn()
+            self._turn = time.monotonic()
+
+    # --- by row ---------------------------------------------------------------------------------------
+
+    def _compile(self, key: keys.Key) -> Test:
+        test = self._tests.get(id(key))
+        if test is None:
+            test = self._tests[id(key)] = self._compiled(key)
+        return test
+
+    def _compiled(self, key: keys.Key) -> Test:
+        match key:
+            case keys.Everything():
+                return lambda number, row: True
+            case keys.And(children):
+                return _conjunction([self._compile(child) for child in children])
+            case keys.Or(left, right):
+                return _disjunction(self._compile(left), self._compile(right))
+            case keys.Not(inner):
+                return _negation(self._compile(inner))
+            case keys.HasFlag(flag):
+                bit = int(flag)
+                return lambda number, row: row[3] & bit != 0
+            case keys.HasKeyword(keyword):
+                bit = self._bits.get(keyword, 0)
+                return lambda number, row: row[4] & bit != 0
+            case keys.Recent():
+                recent = self._view.is_recent
+                return lambda number, row: recent(row[0])
+            case keys.Size(larger, smaller):
+                if larger is not None:
+                    return lambda number, row: row[5] > larger
+                return lambda number, row: smaller is not None and row[5] < smaller
+            case keys.ModSeq(least):
+                return lambda number, row: row[1] >= least
+            case keys.Numbers(numbers, uid):
+                return self._compile_numbers(numbers, uid=uid)
+            case keys.Dated(since, before, False):
+                return _compile_dates(since, before)
+        return lambda number, row: None
+
+    def _compile_numbers(self, written: SequenceSet, *, uid: bool) -> Test:
+        view = self._view
+        ranges = resolve(written, view.uids[-1] if uid else view.count)
+        if len(ranges) == 1:
+            low, high = ranges[0]
+            if uid:
+                return lambda number, row: low <= row[0] <= high
+            return lambda number, row: low <= number <= high
+        if uid:
+            return lambda number, row: _within(ranges, row[0])
+        return lambda number, row: _within(ranges, number)
+
+    # --- by content -----------------------------------------------------------------------------------
+
+    async def _opened(self, candidates: list[tuple[int, MessageRow]]) -> list[tuple[int, MessageRow]]:
+        matched: list[tuple[int, MessageRow]] = []
+        position = 0
+        while position < len(candidates):
+            octets = 0
+            batch: list[tuple[int, MessageRow]] = []
+            while position < len(candidates) and len(batch) < MESSAGE_BATCH:
+                size = candidates[position][1].size
+                if batch and octets + size > MESSAGE_BATCH_OCTETS:
+                    break
+                octets += size
+                batch.append(candidates[position])
+                position += 1
+            messages = await self._service.messages([row for _, row in batch])
+            for (number, row), message in zip(batch, messages, strict=True):
+                if isinstance(message, CorruptRecord):
+                    continue
+                try:
+                    if await self._matches(self._key, _Content(message), number, row):
+                        matched.append((number, row))
+                except CorruptRecord:
+                    continue
+                await self._yield()
+        return matched
+
+    async def _matches(self, key: keys.Key, content: "_Content", number: int, row: MessageRow) -> bool:
+        match key:
+            case keys.And(children):
+                for child in children:
+                    if not await self._matches(child, content, number, row):
+                        return False
+                return True
+            case keys.Or(left, right):
+                return await self._matches(left, content, number, row) or await self._matches(
+                    right, content, number, row
+                )
+            case keys.Not(inner):
+                return not await self._matches(inner, content, number, row)
+            case keys.Header(name, needle):
+                return await content.has_field(name, needle)
+            case keys.Text(needle, header):
+                return await content.has_text(needle, header=header)
+            case keys.Dated(since, before, True):
+                day = content.sent
+                return (
+                    day is not None and (since is None or day >= since) and (before is None or day < before)
+                )
+        return bool(self._compile(key)(number, row))
+
+
+class _Content:
+    """One opened message; what was read of it is kept while it is looked at."""
+
+    def __init__(self, message: StoredMessage) -> None:
+        self._message = message
+        self._structure: Structure = message.structure
+        self._fields: list[tuple[bytes, str]] | None = None
+
+    @property
+    def sent(self) -> datetime.date | None:
+        """The day in the Date field, whatever its time and zone (RFC 3501 §6.4.4)."""
+        found = _DATE.search(self._structure.envelope[:80])
+        if found is None:
+            return None
+        year = int(found[3])
+        if year < 100:
+            year += 2000 if year < 50 else 1900  # RFC 5322 §4.3
+        try:
+            return datetime.date(year, _MONTH_NUMBER.get(found[2].lower(), 0), int(found[1]))
+        except ValueError:
+            return None
+
+    async def has_field(self, name: bytes, needle: str) -> bool:
+        if self._fields is None:
+            start, end = self._structure.section((), "HEADER") or (0, 0)
+            block = await self._message.read(start, min(end - start, HEADER_LIMIT))
+            self._fields = [
+                (field, headers.decode_header(body).casefold()) for field, body in headers.fields(block)
+            ]
+        return any(field == name and needle in body for field, body in self._fields)
+
+    async def has_text(self, needle: str, *, header: bool) -> bool:
+        """In the decoded text parts, and with `header` in all headers of the message and its parts."""
+        if not needle:
+            return True
+        left = MESSAGE_TEXT_LIMIT
+        for part in self._structure.parts:
+            if header and await self._in_header(part, needle):
+                return True
+            if part.type == "text" and left > 0:
+                length = min(part.size, PART_LIMIT, left)
+                left -= length
+                data = await self._message.read(part.body_start, length)
+                if needle in part_text(data, part, PART_LIMIT).casefold():
+                    return True
+        return False
+
+    async def _in_header(self, part: Part, needle: str) -> bool:
+        length = min(part.body_start - part.header_start, HEADER_LIMIT)
+        block = await self._message.read(part.header_start, length)
+        return needle in headers.decode_words(guess_text(headers.unfold(block))).casefold() or any(
+            needle in headers.decode_header(body).casefold() for _, body in headers.fields(block)
+        )
+
+
+def _conjunction(tests: list[Test]) -> Test:
+    def test(number: int, row: MessageRow) -> bool | None:
+        result: bool | None = True
+        for inner in tests:
+            verdict = inner(number, row)
+            if verdict is False:
+                return False
+            if verdict is None:
+                result = None
+        return result
+
+    return test
+
+
+def _disjunction(left: Test, right: Test) -> Test:
+    def test(number: int, row: MessageRow) -> bool | None:
+        first = left(number, row)
+        if first:
+            return True
+        second = right(number, row)
+        if second:
+            return True
+        return None if first is None or second is None else False
+
+    return test
+
+
+def _negation(inner: Test) -> Test:
+    def test(number: int, row: MessageRow) -> bool | None:
+        verdict = inner(number, row)
+        return None if verdict is None else not verdict
+
+    return test
+
+
+def _compile_dates(since: datetime.date | None, before: datetime.date | None) -> Test:
+    """INTERNALDATE in UTC, as we show it."""
+    low = (since.toordinal() - _EPOCH) * 86_400 if since is not None else None
+    high = (before.toordinal() - _EPOCH) * 86_400 if before is not None else None
+
+    def test(number: int, row: MessageRow) -> bool:
+        return (low is None or row[6] >= low) and (high is None or row[6] < high)
+
+    return test
+
+
+def _within(ranges: Ranges, value: int) -> bool:
+    low, high = 0, len(ranges)
+    while low < high:
+        middle = (low + high) // 2
+        if ranges[middle][1] < value:
+            low = middle + 1
+        else:
+            high = middle
+    return low < len(ranges) and ranges[low][0] <= value
