@@ -127,7 +127,7 @@ class _Parser:
             if dotted or not (self._spaced and self._domain):
                 self._domain.append(text)
         else:
-            dotted = text == b"." or (self._words and self._words[-1][-1] == b".")
+            dotted = text == b"." or bool(self._words and self._words[-1][-1] == b".")
             if self._words and (dotted or not self._spaced):
                 self._words[-1].append(text)
             else:
