@@ -20,12 +20,13 @@ SKIP_LIMIT = 1_048_576
 _LITERAL = re.compile(rb"(~?)\{(\d{1,20})(\+?)\}\Z")
 # tag = 1*<ASTRING-CHAR except "+">
 _TAG = re.compile(rb"[!#$&',\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]{1,256}(?=[ ]|\Z)")
-_COMMAND = re.compile(rb"([^ ]+) +((?i:UID) +)?([A-Za-z][A-Za-z0-9._-]{0,31})(?: (.*)|)\Z", re.DOTALL)
+_COMMAND = re.compile(rb"([^ ]+) +((?i:UID) +)?([A-Za-z][A-Za-z0-9._-]{0,31})( .*|)\Z", re.DOTALL)
 _APPEND = re.compile(rb"[^ ]+ +APPEND +[^ ]", re.IGNORECASE)
 
 
 class Command(NamedTuple):
-    """`name` is upper-case ("UID FETCH" for UID's); `arguments` hold literals inline as `{n}CRLF…`."""
+    """`name` is upper-case ("UID FETCH" for UID's). `arguments` start with the space after it and hold
+    literals inline as `{n}CRLF…`."""
 
     tag: bytes
     name: str
@@ -234,7 +235,7 @@ class Codec:
         if match is None:
             return Problem(tag[0], b"BAD", b"Missing or invalid command")
         _, uid, name, arguments = match.groups()
-        return Command(tag[0], ("UID " if uid else "") + name.decode("ascii").upper(), arguments or b"")
+        return Command(tag[0], ("UID " if uid else "") + name.decode("ascii").upper(), arguments)
 
     def _announced(self, literal: re.Match[bytes]) -> Event | None:
         """A literal is announced at the end of the command so far."""
@@ -249,7 +250,7 @@ class Codec:
             self._mode = _Mode.ANNOUNCED
             self._command = bytearray()
             self._literal_left = size
-            return AppendLiteral(tag, match[4] or b"" if match else b"", size, synchronizing)
+            return AppendLiteral(tag, match[4] if match else b"", size, synchronizing)
         if binary or len(self._command) + 2 + size > self.command_limit:
             self._command = bytearray()
             self._mode = _Mode.LINE

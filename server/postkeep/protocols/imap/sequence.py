@@ -91,7 +91,7 @@ def format_set(numbers: Iterable[int]) -> bytes:
     )
 
 
-def present(uids: array[int], ranges: Ranges) -> list[int]:
+def present(uids: "array[int]", ranges: Ranges) -> list[int]:
     """The members of ascending `uids` that lie in `ranges`."""
     found: list[int] = []
     for low, high in ranges:
@@ -99,12 +99,12 @@ def present(uids: array[int], ranges: Ranges) -> list[int]:
     return found
 
 
-def uid_ranges(uids: array[int], numbers: Ranges) -> Ranges:
+def uid_ranges(uids: "array[int]", numbers: Ranges) -> Ranges:
     """Ranges of sequence numbers (within 1…len) as ranges of UIDs that hold no others of `uids`."""
     return [(uids[low - 1], uids[high - 1]) for low, high in numbers]
 
 
-def numbers_of(uids: array[int], wanted: Sequence[int]) -> Sequence[int]:
+def numbers_of(uids: "array[int]", wanted: Sequence[int]) -> Sequence[int]:
     """Sequence numbers of ascending `wanted`, all in `uids`. A run without gaps costs two look-ups."""
     if not wanted:
         return ()

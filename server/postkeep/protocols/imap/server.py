@@ -2,17 +2,20 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from postkeep.config.imap import ImapSettings
 from postkeep.protocols.imap.connection import ImapConnection
 from postkeep.protocols.imap.session.recent import RecentMessages
 from postkeep.protocols.imap.session.session import Context
-from postkeep.runtime.certificates import Certificates
 from postkeep.runtime.clock import Clock
 from postkeep.runtime.limits import ConnectionLimiter
-from postkeep.runtime.logs import Logs
-from postkeep.services.authentication import Authenticator
 from postkeep.services.mailboxes import MailboxService
+
+if TYPE_CHECKING:
+    from postkeep.runtime.certificates import Certificates
+    from postkeep.runtime.logs import Logs
+    from postkeep.services.authentication import Authenticator
 
 
 class ImapServer:
@@ -22,10 +25,10 @@ class ImapServer:
         self,
         settings: ImapSettings,
         mailboxes: MailboxService,
-        authenticator: Authenticator,
-        certificates: Certificates,
+        authenticator: "Authenticator",
+        certificates: "Certificates",
         limiter: ConnectionLimiter,
-        logs: Logs,
+        logs: "Logs",
         clock: Clock,
     ) -> None:
         recents = RecentMessages()
