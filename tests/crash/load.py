@@ -98,7 +98,8 @@ class Load:
         content = compose(mark, recipients, size, rng.randrange(1 << 30))
         attempt = Attempt(mark, tuple(recipients), len(content), hashlib.sha256(content).digest())
         self.attempts[mark] = attempt
-        await session.expect(b"MAIL FROM:<sender@example.test>", 250)
+        sender = door.login[0] if door.login else "outside@elsewhere.test"
+        await session.expect(b"MAIL FROM:<%s>" % sender.encode(), 250)
         for recipient in recipients:
             await session.expect(b"RCPT TO:<%s>" % recipient.encode(), 250)
         await session.expect(b"DATA", 354)
