@@ -1,0 +1,23 @@
+"""Settings of the server as a whole."""
+
+from dataclasses import dataclass
+
+from postkeep.config.declare import setting
+
+
+@dataclass(frozen=True, slots=True)
+class GeneralSettings:
+    """Section General of mailserver.cfg."""
+
+    hostname: str = setting(
+        "localhost",
+        "InternetHostname",
+        "DNS name of this server: in greetings, Received fields and the certificate",
+        keywords="internet hostname fqdn helo ehlo dns",
+    )
+    resolver_file: str = setting(
+        "",
+        "ResolverFile",
+        "Answer DNS queries from this file instead of the network (closed labs and tests); empty: real DNS",
+        keywords="dns resolver zone mx",
+    )
