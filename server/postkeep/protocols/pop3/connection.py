@@ -30,10 +30,30 @@ class Pop3Connection(asyncio.Protocol):
     """Made by Pop3Server.factory(). `gone` is called once when the connection has ended."""
 
     __slots__ = (
-        "_closing", "_codec", "_context", "_deadline", "_drained", "_gone", "_held", "_limiter", "_lost",
-        "_out", "_out_size", "_paused", "_peer", "_stall", "_stopping", "_task", "_timer", "_tls", "_transport",
-        "_upgrading", "_waiter", "_write_paused", "session",
-    )  # fmt: skip
+        "_closing",
+        "_codec",
+        "_context",
+        "_deadline",
+        "_drained",
+        "_gone",
+        "_held",
+        "_limiter",
+        "_lost",
+        "_out",
+        "_out_size",
+        "_paused",
+        "_peer",
+        "_stall",
+        "_stopping",
+        "_task",
+        "_timer",
+        "_tls",
+        "_transport",
+        "_upgrading",
+        "_waiter",
+        "_write_paused",
+        "session",
+    )
 
     def __init__(
         self, context: Context, limiter: ConnectionLimiter, gone: Callable[["Pop3Connection"], None]
