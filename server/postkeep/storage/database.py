@@ -3,7 +3,7 @@
 import errno
 import fcntl
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ class Lock:
 
 def open_writer(path: Path, vfs: str | None = None) -> apsw.Connection:
     """The read-write connection, made durable: WAL, synchronous=FULL, checkpoints by hand."""
+    if vfs is None:  # SQLite itself would make it readable for all
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     connection = apsw.Connection(str(path), vfs=vfs)
     connection.set_busy_timeout(_BUSY_MS)
     connection.pragma("page_size", PAGE_SIZE)
@@ -82,6 +84,12 @@ def json_value(connection: apsw.Connection, sql: str, bindings: Bindings = ()) -
     """The one JSON value that `sql` yields, decoded: half the cost of rows as tuples."""
     text = connection.execute(sql, bindings).get
     return orjson.loads(text) if text else None
+
+
+def json_columns(connection: apsw.Connection, sql: str, bindings: Bindings) -> Iterator[tuple[Any, ...]]:
+    """The rows of a query that yields one JSON array for each column."""
+    columns: Any = connection.execute(sql, bindings).fetchall()[0]
+    return zip(*map(orjson.loads, columns), strict=True)
 
 
 def translate(error: BaseException) -> BaseException:

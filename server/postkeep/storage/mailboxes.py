@@ -18,7 +18,7 @@ from postkeep.domain.errors import (
 )
 from postkeep.domain.mailbox import DELIMITER, INBOX, NAME_LIMIT, Counters, Mailbox, Role
 from postkeep.storage.catalogue import AccountState, Catalogue, MailboxState, canonical
-from postkeep.storage.messages import release
+from postkeep.storage.messages import drop_first
 from postkeep.storage.transaction import Transaction
 
 _REAP_ROWS = 2000
@@ -237,9 +237,7 @@ def reap(tx: Transaction, rows: int = _REAP_ROWS) -> bool:
         (account, mailbox, rows),
     ).get
     if last is not None:
-        where = "m.account = ?1 AND m.mailbox = ?2 AND m.uid <= ?3"
-        release(tx, where, (account, mailbox, last))
-        tx.execute(f"DELETE FROM message AS m WHERE {where}", (account, mailbox, last))  # noqa: S608
+        drop_first(tx, account, mailbox, last)
         return True
     tx.execute(
         "DELETE FROM tombstone WHERE (account, mailbox, modseq, uid) IN"

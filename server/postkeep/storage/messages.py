@@ -1,6 +1,7 @@
 """Changes to stored messages, each a function on the writer's transaction."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import orjson
@@ -9,6 +10,8 @@ from postkeep.domain.change import Appended, Change, Expunged, FlagsChanged
 from postkeep.domain.errors import LimitReached
 from postkeep.domain.message import CopiedUids, Flag, FlagMode, FlagsRow, MessageRow
 from postkeep.storage.catalogue import UID_LIMIT, AccountState, MailboxState
+from postkeep.storage.database import json_columns
+from postkeep.storage.ranges import ranges_of
 from postkeep.storage.transaction import Transaction
 
 _SEEN, _DELETED = int(Flag.SEEN), int(Flag.DELETED)
@@ -20,20 +23,31 @@ CREATE TEMP TABLE staying (pack INTEGER, offset INTEGER, refs INTEGER,
 """
 """Tables of the writer's connection that `release` works with."""
 _COLUMNS = "uid, modseq, created, flags, keywords, size, date, pack, offset, length, msgid, thread, item"
-_ROWS = "m.account = ?1 AND m.mailbox = ?2 AND m.uid IN (SELECT value FROM json_each(?3))"
+_INSERT = "INSERT INTO message VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_BETWEEN = "m.account = ?1 AND m.mailbox = ?2 AND m.uid BETWEEN ?3 AND ?4"
+_LISTED = "m.account = ?1 AND m.mailbox = ?2 AND m.uid IN (SELECT value FROM json_each(?3)) AND ?4 IS NULL"
+_DENSE = 4
+"""Uids to a range from which ranges are faster than a list."""
 
 
 def _select(columns: str) -> str:
-    """The rows named, ascending by uid, as one JSON value."""
+    """The rows of (ranges as JSON, account, mailbox), ascending: a JSON array for each column."""
+    arrays = ", ".join([f"json_group_array({column})" for column in columns.split(", ")])
     return (
-        f"SELECT json_group_array(json_array({columns})) FROM"  # noqa: S608 -- columns are ours
-        f" (SELECT {columns} FROM message m WHERE {_ROWS} ORDER BY uid)"
+        f"SELECT {arrays} FROM (SELECT {columns} FROM json_each(?) r CROSS JOIN message m"  # noqa: S608
+        " ON m.account = ? AND m.mailbox = ? AND m.uid BETWEEN r.value ->> 0 AND r.value ->> 1)"
     )
 
 
 _SELECT_FLAGS = _select("uid, modseq, flags, keywords")
 _SELECT_ALL = _select(_COLUMNS)
 _SELECT_SIZES = _select("uid, flags, size")
+_LEAVE = (
+    "INSERT INTO leaving (pack, offset, length, item, rows)"
+    " SELECT pack, offset, length, item, 1 FROM message m WHERE "
+)
+_LEAVE_AGAIN = " ON CONFLICT (pack, offset) DO UPDATE SET rows = rows + 1"
+_flags_row = partial(tuple.__new__, FlagsRow)
 
 
 class StoreResult(NamedTuple):
@@ -64,11 +78,10 @@ def store_flags(
     """RFC 3501 §6.4.6. Messages that have these flags already keep their modseq."""
     account = state.account
     bits = tx.keyword_bits(account, keywords, create=mode is not FlagMode.REMOVE)
-    asked = uid_list(uids)
-    found = tx.json(_SELECT_FLAGS, (account.id, state.id, asked))
+    found = _read(tx, _SELECT_FLAGS, state, uids)
     modified: tuple[int, ...] = ()
     if unchanged_since is not None:
-        modified = tuple(row[0] for row in found if row[1] > unchanged_since)
+        modified = tuple([row[0] for row in found if row[1] > unchanged_since])
         found = [row for row in found if row[1] <= unchanged_since]
     if mode is FlagMode.ADD:
         changing = [row for row in found if flags & ~row[2] or bits & ~row[3]]
@@ -77,38 +90,35 @@ def store_flags(
     else:
         changing = [row for row in found if flags != row[2] or bits != row[3]]
     if not changing:
-        return StoreResult(
-            FlagsChanged(account.id, state.id, ()), tuple(FlagsRow(*row) for row in found), modified
-        )
+        return StoreResult(FlagsChanged(account.id, state.id, ()), tuple(map(_flags_row, found)), modified)
     tx.touch(state)
     modseq = tx.next_modseq(state)
     if mode is FlagMode.ADD:
-        assignment = "flags = flags | ?5, keywords = keywords | ?6"
-        rows = [FlagsRow(row[0], modseq, row[2] | flags, row[3] | bits) for row in changing]
+        assignment = "flags = flags | ?6, keywords = keywords | ?7"
+        rows = [(row[0], modseq, row[2] | flags, row[3] | bits) for row in changing]
     elif mode is FlagMode.REMOVE:
-        assignment = "flags = flags & ~?5, keywords = keywords & ~?6"
-        rows = [FlagsRow(row[0], modseq, row[2] & ~flags, row[3] & ~bits) for row in changing]
+        assignment = "flags = flags & ~?6, keywords = keywords & ~?7"
+        rows = [(row[0], modseq, row[2] & ~flags, row[3] & ~bits) for row in changing]
     else:
-        assignment = "flags = ?5, keywords = ?6"
-        rows = [FlagsRow(row[0], modseq, flags, bits) for row in changing]
-    for before, after in zip(changing, rows, strict=True):
-        turned = before[2] ^ after[2]
-        if turned & _SEEN:
-            state.unseen += -1 if after[2] & _SEEN else 1
-        if turned & _DELETED:
-            state.deleted += 1 if after[2] & _DELETED else -1
-    if len(changing) != len(found) or modified:
-        asked = uid_list([row[0] for row in changing])
-    tx.execute(
-        f"UPDATE message AS m SET modseq = ?4, {assignment} WHERE {_ROWS}",  # noqa: S608
-        (account.id, state.id, asked, modseq, flags, bits),
+        assignment = "flags = ?6, keywords = ?7"
+        rows = [(row[0], modseq, flags, bits) for row in changing]
+    for bit, counter, sign in ((_SEEN, "unseen", -1), (_DELETED, "deleted", 1)):
+        change = sum([row[2] & bit for row in rows]) - sum([row[2] & bit for row in changing])
+        setattr(state, counter, getattr(state, counter) + sign * change // bit)
+    _apply(
+        tx,
+        f"UPDATE message AS m SET modseq = ?5, {assignment} WHERE ",  # noqa: S608
+        state,
+        [row[0] for row in changing],
+        (modseq, flags, bits),
     )
     tx.flush(state)
-    everything: tuple[FlagsRow, ...] = tuple(rows)
+    changed = tuple(map(_flags_row, rows))
+    everything = changed
     if len(changing) != len(found):
-        now = {row.uid: row for row in rows}
-        everything = tuple(now.get(row[0]) or FlagsRow(*row) for row in found)
-    return StoreResult(FlagsChanged(account.id, state.id, tuple(rows)), everything, modified)
+        now = {row[0]: row for row in found} | {row[0]: row for row in rows}
+        everything = tuple(map(_flags_row, now.values()))
+    return StoreResult(FlagsChanged(account.id, state.id, changed), everything, modified)
 
 
 def copy(
@@ -116,7 +126,7 @@ def copy(
 ) -> CopyResult:
     """New rows for the same records (`remove`: and the old ones go, RFC 6851). Messages that are gone are
     left out. Into another account keywords go by their names."""
-    found = tx.json(_SELECT_ALL, (source.account.id, source.id, uid_list(uids)))
+    found = _read(tx, _SELECT_ALL, source, uids)
     if not found:
         return CopyResult(CopiedUids(target.id, _uidvalidity(target), (), ()), ())
     if target.uidnext + len(found) > UID_LIMIT:
@@ -146,7 +156,7 @@ def copy(
     target.uidnext = first + len(found)
     target.messages += len(found)
     account.messages += len(found)
-    tx.connection.executemany("INSERT INTO message VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", inserts)
+    tx.connection.executemany(_INSERT, inserts)
     copied = CopiedUids(
         target.id,
         _uidvalidity(target),
@@ -182,10 +192,10 @@ def expunge(tx: Transaction, state: MailboxState, uids: Sequence[int] | None) ->
 def _take_out(tx: Transaction, state: MailboxState, uids: Sequence[int], dying: bool) -> Expunged:
     """Rows become tombstones. `dying`: their records lose a reference (a move keeps it)."""
     account = state.account
-    where = (account.id, state.id, uid_list(uids))
-    found = tx.json(_SELECT_SIZES, where)
+    found = _read(tx, _SELECT_SIZES, state, uids)
     if not found:
         return Expunged(account.id, state.id, (), state.modseq)
+    uids = tuple([row[0] for row in found])
     tx.touch(state)
     modseq = tx.next_modseq(state)
     size = sum([row[2] for row in found])
@@ -196,26 +206,56 @@ def _take_out(tx: Transaction, state: MailboxState, uids: Sequence[int], dying: 
     state.unseen -= sum([not row[1] & _SEEN for row in found])
     state.deleted -= sum([bool(row[1] & _DELETED) for row in found])
     if dying:
-        release(tx, _ROWS, where)
-    tx.execute(
-        "INSERT INTO tombstone (account, mailbox, modseq, uid, item)"  # noqa: S608
-        f" SELECT account, mailbox, ?4, uid, item FROM message m WHERE {_ROWS}",
-        (*where, modseq),
+        _apply(tx, _LEAVE, state, uids, tail=_LEAVE_AGAIN)
+        release(tx)
+    _apply(
+        tx,
+        "INSERT INTO tombstone (account, mailbox, modseq, uid, item)"
+        " SELECT account, mailbox, ?5, uid, item FROM message m WHERE ",
+        state,
+        uids,
+        (modseq,),
     )
-    tx.execute(f"DELETE FROM message AS m WHERE {_ROWS}", where)  # noqa: S608
+    _apply(tx, "DELETE FROM message AS m WHERE ", state, uids)
     tx.flush(state)
-    return Expunged(account.id, state.id, tuple([row[0] for row in found]), modseq)
+    return Expunged(account.id, state.id, uids, modseq)
 
 
-def release(tx: Transaction, where: str, bindings: Sequence[object]) -> None:
-    """The rows that `where` names (alias m) are about to be deleted: count references down, and octets of
-    records without any as dead in their pack."""
-    tx.execute("DELETE FROM leaving")
-    tx.execute(
-        "INSERT INTO leaving SELECT pack, offset, length, item, count(*) FROM message m"  # noqa: S608
-        f" WHERE {where} GROUP BY pack, offset",
-        bindings,
-    )
+def drop_first(tx: Transaction, account: int, mailbox: int, last: int) -> None:
+    """Delete the rows up to uid `last` of a mailbox that is gone, without a trace."""
+    where = (account, mailbox, 0, last)
+    tx.execute(_LEAVE + _BETWEEN + _LEAVE_AGAIN, where)
+    release(tx)
+    tx.execute("DELETE FROM message AS m WHERE " + _BETWEEN, where)  # noqa: S608
+
+
+def _read(tx: Transaction, select: str, state: MailboxState, uids: Sequence[int]) -> list[tuple[int, ...]]:
+    """The rows of these uids that exist, ascending."""
+    ranges = orjson.dumps(ranges_of(uids)).decode()
+    return list(json_columns(tx.connection, select, (ranges, state.account.id, state.id)))
+
+
+def _apply(
+    tx: Transaction,
+    statement: str,
+    state: MailboxState,
+    uids: Sequence[int],
+    more: tuple[int, ...] = (),
+    tail: str = "",
+) -> None:
+    """Run `statement` … `tail` (alias m, further parameters from ?5 on) on the rows of these uids."""
+    ranges = ranges_of(uids)
+    if len(ranges) * _DENSE <= len(uids) or len(ranges) == 1:
+        for first, last in ranges:
+            tx.execute(statement + _BETWEEN + tail, (state.account.id, state.id, first, last, *more))
+    else:
+        listed = orjson.dumps(uids).decode()
+        tx.execute(statement + _LISTED + tail, (state.account.id, state.id, listed, None, *more))
+
+
+def release(tx: Transaction) -> None:
+    """The rows noted in `leaving` are about to be deleted: count references down, and octets of records
+    without any as dead in their pack. Empties `leaving`."""
     # A record in `shared` lives on while references are left; with one left it needs no row there.
     if tx.execute("SELECT EXISTS (SELECT 1 FROM shared)").get:
         tx.execute(
@@ -239,11 +279,7 @@ def release(tx: Transaction, where: str, bindings: Sequence[object]) -> None:
     )
     if tx.execute("SELECT EXISTS (SELECT 1 FROM structure)").get:
         tx.execute("DELETE FROM structure WHERE item IN (SELECT item FROM leaving)")
-
-
-def uid_list(uids: Sequence[int]) -> str:
-    """As the JSON that the statements take; each uid once."""
-    return orjson.dumps(list(dict.fromkeys(uids))).decode()
+    tx.execute("DELETE FROM leaving")
 
 
 def _translate_keywords(

@@ -7,37 +7,56 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import apsw
 import orjson
 
-from postkeep.domain.errors import CorruptRecord
-from postkeep.domain.message import MessageRow
+from postkeep.domain.errors import CorruptRecord, StorageFailed
+from postkeep.domain.message import FlagsRow, MessageRow
 from postkeep.storage.bodies import StoredMessage
-from postkeep.storage.database import json_value, open_reader, translate
+from postkeep.storage.database import json_columns, json_value, open_reader, translate
 from postkeep.storage.packs import Packs
+from postkeep.storage.ranges import Ranges, merge
 
 T = TypeVar("T")
+R = TypeVar("R", bound=tuple[Any, ...])
 
 BATCH = 1000
 """Rows of one batch."""
 _RANGES = 500
+_TINY = 32
+"""Rows up to which a query is run on the loop: a hop to a thread and back costs 70 µs, 32 rows 60 µs."""
 _HELD = 8 << 20
 """Octets of bodies that one `messages` call keeps in memory; what is beyond is read again when asked for."""
-_FIELDS = ",".join(MessageRow._fields)
-_SELECT = f"SELECT json_group_array(json_array({_FIELDS})) FROM (SELECT {_FIELDS} FROM "  # noqa: S608 -- ours
-_ROWS = (
-    _SELECT + "message WHERE account = ? AND mailbox = ? AND uid BETWEEN ? AND ? AND modseq > ?"
-    " ORDER BY uid LIMIT ?)"
-)
-_ROWS_OF_RANGES = (
-    _SELECT + "json_each(?) r CROSS JOIN message m ON m.account = ? AND m.mailbox = ?"
-    " AND m.uid BETWEEN r.value ->> 0 AND r.value ->> 1 WHERE modseq > ? LIMIT ?)"
-)
-_make_row = partial(tuple.__new__, MessageRow)
 
-Ranges = Sequence[tuple[int, int]]
+
+def _select(columns: tuple[str, ...], source: str) -> str:
+    """A JSON array for each column: with orjson it takes half the time of rows as tuples, and SQLite
+    works without the interpreter's lock."""
+    arrays = ", ".join([f"json_group_array({column})" for column in columns])
+    return f"SELECT {arrays} FROM (SELECT {', '.join(columns)} FROM {source} LIMIT ?)"  # noqa: S608
+
+
+_RANGE = "message WHERE account = ? AND mailbox = ? AND uid BETWEEN ? AND ? AND modseq > ? ORDER BY uid"
+_LIST = (
+    "json_each(?) r CROSS JOIN message m ON m.account = ? AND m.mailbox = ?"
+    " AND m.uid BETWEEN r.value ->> 0 AND r.value ->> 1 WHERE modseq > ?"
+)
+
+
+class Shape(Generic[R]):
+    """The columns of a query and how a row (a NamedTuple that begins with the uid) is made of them."""
+
+    def __init__(self, row: type[R]) -> None:
+        fields: tuple[str, ...] = row._fields  # type: ignore[attr-defined]
+        self.range = _select(fields, _RANGE)
+        self.list = _select(fields, _LIST)
+        self.make: Callable[[Any], R] = partial(tuple.__new__, row)
+
+
+WHOLE = Shape(MessageRow)
+FLAGS = Shape(FlagsRow)
 
 
 class Readers:
@@ -60,7 +79,14 @@ class Readers:
 
     async def run(self, function: Callable[..., T], *args: Any) -> T:
         """In a reading thread; `function` gets its connection first."""
-        return await asyncio.get_running_loop().run_in_executor(self.workers, self._call, function, args)
+        return await self._hop(self._call, function, args)
+
+    async def _hop(self, function: Callable[..., T], *args: Any) -> T:
+        try:
+            waiting = asyncio.get_running_loop().run_in_executor(self.workers, function, *args)
+        except RuntimeError as error:
+            raise StorageFailed("the store is closed") from error
+        return await waiting
 
     def _call(self, function: Callable[..., T], args: tuple[Any, ...]) -> T:
         try:
@@ -84,21 +110,26 @@ class Readers:
         return await self.run(_uids, account, mailbox)
 
     async def rows(
-        self, account: int, mailbox: int, ranges: Ranges, since: int
-    ) -> AsyncIterator[list[MessageRow]]:
+        self, shape: Shape[R], account: int, mailbox: int, ranges: Ranges, since: int
+    ) -> AsyncIterator[list[R]]:
         """Batches ascending by uid; no snapshot spans them."""
         left = merge(ranges)
+        if sum([last - first + 1 for first, last in left]) <= _TINY:
+            batch = self._call(_rows_of_ranges, (shape, account, mailbox, left, since)) if left else []
+            if batch:
+                yield batch
+            return
         left.reverse()
         while left:
             if len(left) == 1:
                 first, last = left.pop()
-                batch = await self.run(_rows, account, mailbox, first, last, since)
-                if len(batch) == BATCH and batch[-1].uid < last:
-                    left.append((batch[-1].uid + 1, last))
+                batch = await self.run(_rows, shape, account, mailbox, first, last, since)
+                if len(batch) == BATCH and (done := batch[-1][0]) < last:
+                    left.append((done + 1, last))
             else:
                 part = left[-_RANGES:][::-1]
-                batch = await self.run(_rows_of_ranges, account, mailbox, part, since)
-                done = batch[-1].uid if len(batch) == BATCH else part[-1][1]
+                batch = await self.run(_rows_of_ranges, shape, account, mailbox, part, since)
+                done = batch[-1][0] if len(batch) == BATCH else part[-1][1]
                 while left and left[-1][1] <= done:
                     left.pop()
                 if left and left[-1][0] <= done:
@@ -112,7 +143,7 @@ class Readers:
     # --- records ----------------------------------------------------------------------------------
 
     async def messages(self, rows: Sequence[MessageRow]) -> list[StoredMessage | CorruptRecord]:
-        return await asyncio.get_running_loop().run_in_executor(self.workers, self._messages, rows)
+        return await self._hop(self._messages, rows)
 
     def _messages(self, rows: Sequence[MessageRow]) -> list[StoredMessage | CorruptRecord]:
         found: list[StoredMessage | CorruptRecord] = []
@@ -124,24 +155,9 @@ class Readers:
                 found.append(error)
                 continue
             held += len(record.body)
-            found.append(
-                StoredMessage(self._packs, self.workers, row.pack, row.offset, record, held <= _HELD)
-            )
+            keep = held <= _HELD
+            found.append(StoredMessage(self._packs, self.workers, row.pack, row.offset, record, keep))
         return found
-
-
-def merge(ranges: Ranges) -> list[tuple[int, int]]:
-    """Ascending, without overlaps: neighbours joined, empty ones dropped."""
-    merged: list[tuple[int, int]] = []
-    for first, last in sorted(ranges):
-        if last < first:
-            continue
-        if merged and first <= merged[-1][1] + 1:
-            if last > merged[-1][1]:
-                merged[-1] = (merged[-1][0], last)
-        else:
-            merged.append((first, last))
-    return merged
 
 
 def _uids(connection: apsw.Connection, account: int, mailbox: int) -> "array[int]":
@@ -155,18 +171,25 @@ def _uids(connection: apsw.Connection, account: int, mailbox: int) -> "array[int
 
 
 def _rows(
-    connection: apsw.Connection, account: int, mailbox: int, first: int, last: int, since: int
-) -> list[MessageRow]:
-    found = json_value(connection, _ROWS, (account, mailbox, first, last, since, BATCH))
-    return list(map(_make_row, found))
+    connection: apsw.Connection,
+    shape: Shape[R],
+    account: int,
+    mailbox: int,
+    first: int,
+    last: int,
+    since: int,
+) -> list[R]:
+    bindings = (account, mailbox, first, last, since, BATCH)
+    return list(map(shape.make, json_columns(connection, shape.range, bindings)))
 
 
 def _rows_of_ranges(
-    connection: apsw.Connection, account: int, mailbox: int, ranges: Ranges, since: int
-) -> list[MessageRow]:
-    text = orjson.dumps(ranges).decode()
-    found = json_value(connection, _ROWS_OF_RANGES, (text, account, mailbox, since, BATCH))
-    return list(map(_make_row, found))
+    connection: apsw.Connection, shape: Shape[R], account: int, mailbox: int, ranges: Ranges, since: int
+) -> list[R]:
+    if len(ranges) == 1:
+        return _rows(connection, shape, account, mailbox, *ranges[0], since)
+    bindings = (orjson.dumps(ranges).decode(), account, mailbox, since, BATCH)
+    return list(map(shape.make, json_columns(connection, shape.list, bindings)))
 
 
 def _expunged(connection: apsw.Connection, account: int, mailbox: int, modseq: int) -> "array[int]":

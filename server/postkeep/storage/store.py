@@ -15,7 +15,7 @@ import apsw
 from postkeep.domain.change import Appended, Expunged, MailboxesChanged
 from postkeep.domain.errors import CorruptRecord, MailboxNotFound, PostkeepError
 from postkeep.domain.mailbox import DEFAULT_MAILBOXES, Counters, Mailbox, Role
-from postkeep.domain.message import FlagMode, MessageRow
+from postkeep.domain.message import FlagMode, FlagsRow, MessageRow
 from postkeep.formats.mime.structure import Structure
 from postkeep.runtime.clock import Clock
 from postkeep.runtime.files import Files, SystemFiles
@@ -26,7 +26,7 @@ from postkeep.storage.jobs import Delivery, Target
 from postkeep.storage.messages import CopyResult, StoreResult
 from postkeep.storage.migrations import migrate
 from postkeep.storage.packs import Packs
-from postkeep.storage.reading import Readers
+from postkeep.storage.reading import FLAGS, WHOLE, Readers
 from postkeep.storage.records import Delivery as DeliveredTo
 from postkeep.storage.records import hash64
 from postkeep.storage.transaction import Transaction
@@ -331,7 +331,17 @@ class MailStore:
         state = self.catalogue.state(account, mailbox)
         if changed_since and state.counters.modseq <= changed_since:
             return
-        async for batch in self.readers.rows(account, mailbox, ranges, changed_since):
+        async for batch in self.readers.rows(WHOLE, account, mailbox, ranges, changed_since):
+            yield batch
+
+    async def flags(
+        self, account: int, mailbox: int, ranges: Sequence[tuple[int, int]], *, changed_since: int = 0
+    ) -> AsyncIterator[list[FlagsRow]]:
+        """As `rows`, for those who want no more than UID, FLAGS and MODSEQ: a third of the work."""
+        state = self.catalogue.state(account, mailbox)
+        if changed_since and state.counters.modseq <= changed_since:
+            return
+        async for batch in self.readers.rows(FLAGS, account, mailbox, ranges, changed_since):
             yield batch
 
     async def expunged_since(self, account: int, mailbox: int, modseq: int) -> "array[int]":
