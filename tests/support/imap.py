@@ -89,7 +89,9 @@ class ImapHouse:
         self.authenticator = FakeAuthenticator(self.alice, self.bob)
         self.limiter = ConnectionLimiter(0, 0)
         self.logs = FakeLogs()
-        self.certificates = Certificates(folder / "sslcert", "mail.example.test", SystemFiles(), SystemClock())
+        self.certificates = Certificates(
+            folder / "sslcert", "mail.example.test", SystemFiles(), SystemClock()
+        )
         self.server = ImapServer(
             settings,
             self.mailboxes,
@@ -115,14 +117,16 @@ class ImapHouse:
         self.bus.publish(appended)
         return appended.rows[0].uid
 
-    async def client(self, *, login: bool = True, select: str = "", tls: bool = False) -> "ImapClient":
+    async def client(
+        self, *, login: bool = True, select: str = "", tls: bool = False, limit: int = 1 << 24
+    ) -> "ImapClient":
         context = None
         if tls:
             context = ssl.create_default_context()
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         reader, writer = await asyncio.open_connection(
-            "127.0.0.1", self.tls_port if tls else self.port, ssl=context, limit=1 << 24
+            "127.0.0.1", self.tls_port if tls else self.port, ssl=context, limit=limit
         )
         client = ImapClient(reader, writer)
         client.greeting = await client.line()

@@ -3,7 +3,6 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from postkeep.protocols.imap import codec as c
 from postkeep.protocols.imap.codec import Codec
 
@@ -203,8 +202,27 @@ def test_expected_line_and_clear() -> None:
 
 
 _WORDS = st.sampled_from(
-    [b"a ", b"b ", b"LOGIN ", b"APPEND INBOX ", b"UID FETCH 1:* ", b"{3}\r\n", b"{3+}\r\n", b"{0}\r\n"]
-    + [b"{99999}\r\n", b"{99999+}\r\n", b"~{3}\r\n", b"abc", b"\r\n", b"\n", b"\r", b'"', b"\\", b"\0", b"\xff"]
+    [
+        b"a ",
+        b"b ",
+        b"LOGIN ",
+        b"APPEND INBOX ",
+        b"UID FETCH 1:* ",
+        b"{3}\r\n",
+        b"{3+}\r\n",
+        b"{0}\r\n",
+        b"{99999}\r\n",
+        b"{99999+}\r\n",
+        b"~{3}\r\n",
+        b"abc",
+        b"\r\n",
+        b"\n",
+        b"\r",
+        b'"',
+        b"\\",
+        b"\x00",
+        b"\xff",
+    ]
 )
 _STREAM = st.lists(st.one_of(_WORDS, st.binary(max_size=20)), max_size=60).map(b"".join)
 

@@ -28,6 +28,10 @@ WRITE_HIGH = 128 * 1024
 """Octets of answers gathered before they go to the socket; also the socket's own high-water mark."""
 CLOSE_SECONDS = 15.0
 """How long a client may take to read the last answer."""
+LINGER_SECONDS = 5.0
+LINGER_OCTETS = 4 * 1024 * 1024
+"""What a client may still send after a BYE that it caused: closing at once would reset the connection and
+the BYE would be lost with it."""
 FAIR_SHARE = 64
 """Commands of one client that run before others get their turn."""
 
@@ -45,6 +49,7 @@ class ImapConnection(asyncio.Protocol):
         "_held",
         "_last",
         "_limiter",
+        "_linger",
         "_lost",
         "_out",
         "_out_size",
@@ -89,6 +94,7 @@ class ImapConnection(asyncio.Protocol):
         self._paused = False
         self._write_paused = False
         self._eof = False
+        self._linger = 0
         self._stopping = ""
         self._start_tls = False
         self._timer: Timer | None = None
@@ -117,6 +123,9 @@ class ImapConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._closing:
+            self._linger -= len(data)
+            if self._linger < 0:
+                self.abort()
             return
         self._last = self._context.clock.monotonic()
         self.codec.feed(data)
@@ -189,7 +198,10 @@ class ImapConnection(asyncio.Protocol):
         return self._closing
 
     def write(self, data: bytes) -> None:
+        """Goes out when the command waits for something or all is answered, whatever is first."""
         if data and not self._lost:
+            if not self._out:
+                asyncio.get_running_loop().call_soon(self._flush)
             self._out.append(data)
             self._out_size += len(data)
 
@@ -240,15 +252,24 @@ class ImapConnection(asyncio.Protocol):
         if self._task is None and not self._closing and not self._write_paused:
             self._start()
 
-    def close(self) -> None:
+    def close(self, *, linger: bool = False) -> None:
         if self._closing:
             return
         self._closing = True
         self._flush()
         transport = self._wired()
+        linger = linger and transport.can_write_eof()
         if self._stall is None:
-            self._stall = self._context.clock.call_later(CLOSE_SECONDS, self.abort)
-        transport.close()
+            seconds = LINGER_SECONDS if linger else CLOSE_SECONDS
+            self._stall = self._context.clock.call_later(seconds, self.abort)
+        if not linger:
+            transport.close()
+            return
+        self._linger = LINGER_OCTETS
+        transport.write_eof()
+        if self._paused:
+            self._paused = False
+            transport.resume_reading()
 
     def abort(self) -> None:
         self._closing = True

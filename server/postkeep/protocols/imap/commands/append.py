@@ -47,7 +47,7 @@ def refuse(session: Session, announced: AppendLiteral) -> None:
     """A message that is on its way already is dropped if it is not larger than one we would take."""
     limit = session.context.settings.append_limit
     if not session.wire.codec.refuse_literal(announced, limit):
-        session.bye("Message too large")
+        session.bye("Message too large", linger=True)
         raise Disconnected
 
 

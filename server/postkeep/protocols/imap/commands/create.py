@@ -1,6 +1,6 @@
 """CREATE, DELETE, RENAME, SUBSCRIBE and UNSUBSCRIBE (RFC 3501 §6.3.3–§6.3.7, RFC 6154 §3)."""
 
-from postkeep.domain.mailbox import Role
+from postkeep.domain.mailbox import INBOX, Role
 from postkeep.protocols.imap.session.session import No, Session
 from postkeep.protocols.imap.syntax import BadSyntax, Cursor
 
@@ -56,6 +56,10 @@ async def rename(session: Session, cursor: Cursor) -> bytes:
     cursor.space()
     new_name = cursor.mailbox()
     cursor.end()
+    view = session.view
+    if view is not None and view.mailbox.name == INBOX and name.upper() == INBOX:
+        # Its messages go away with their mailbox; INBOX starts anew with another UIDVALIDITY.
+        session.unselect()
     await session.mailboxes.rename_mailbox(session.account, name, new_name, origin=session)
     return b"OK RENAME completed"
 

@@ -86,8 +86,8 @@ class Wire(Protocol):
     def wake(self) -> None:
         """Call the session's `push` soon."""
 
-    def close(self) -> None:
-        """Send what was written, then hang up."""
+    def close(self, *, linger: bool = False) -> None:
+        """Send what was written, then hang up; `linger` while the client is still sending."""
 
     def abort(self) -> None:
         """Hang up in the middle of an answer that cannot be finished."""
@@ -214,16 +214,16 @@ class Session:
         if view.pending and self.state is State.SELECTED:
             self.write(b"".join(await view.updates(self.extensions, expunge=expunge)))
 
-    def bye(self, text: str) -> None:
-        """Say BYE and hang up (RFC 3501 §7.1.5)."""
+    def bye(self, text: str, *, linger: bool = False) -> None:
+        """Say BYE and hang up (RFC 3501 §7.1.5); `linger` when the client is probably still sending."""
         if not self.ended:
             self.write(b"* BYE %b\r\n" % single_line(text))
-            self.hang_up()
+            self.hang_up(linger=linger)
 
-    def hang_up(self) -> None:
+    def hang_up(self, *, linger: bool = False) -> None:
         """The dialogue is over; what was written still goes out."""
         self.state = State.LOGOUT
-        self.wire.close()
+        self.wire.close(linger=linger)
 
     # --- for the connection ---------------------------------------------------------------------------
 
@@ -252,7 +252,7 @@ class Session:
             self.write(b"%b %b %b\r\n" % event)
             self._count_bad()
         elif isinstance(event, Fatal):
-            self.bye(event.text.decode("ascii"))
+            self.bye(event.text.decode("ascii"), linger=True)
 
     # --- inside ---------------------------------------------------------------------------------------
 
@@ -289,7 +289,7 @@ class Session:
         if not self.state & LOGGED_IN:
             self.write(announced.tag + b" BAD APPEND: log in first\r\n")
             if not codec.refuse_literal(announced):
-                self.bye("Literal too long")
+                self.bye("Literal too long", linger=True)
             self._count_bad()
             return
         self.announced = announced
@@ -328,7 +328,7 @@ class Session:
         self._bad += 1
         if self._bad < self.context.settings.bad_commands:
             return False
-        self.bye("Too many commands that are not IMAP")
+        self.bye("Too many commands that are not IMAP", linger=True)
         return True
 
     async def _idle_line(self, text: bytes) -> None:
