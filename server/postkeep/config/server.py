@@ -13,6 +13,7 @@ from postkeep.config.document import Item, Table, parse_document, write_document
 from postkeep.config.general import GeneralSettings
 from postkeep.config.imap import ImapSettings
 from postkeep.config.logs import LogSettings
+from postkeep.config.pop3 import Pop3Settings
 from postkeep.config.queue import QueueSettings
 from postkeep.config.sections import Field, change_section, fields_of, read_section, write_section
 from postkeep.config.security import SecuritySettings
@@ -38,6 +39,7 @@ class ServerConfig:
     logs: LogSettings = field(default_factory=LogSettings)
     smtp: SmtpSettings = field(default_factory=SmtpSettings)
     imap: ImapSettings = field(default_factory=ImapSettings)
+    pop3: Pop3Settings = field(default_factory=Pop3Settings)
     queue: QueueSettings = field(default_factory=QueueSettings)
     storage: StorageSettings = field(default_factory=StorageSettings)
     domains: tuple[Domain, ...] = ()
@@ -58,6 +60,7 @@ SECTIONS = {
     "Logs": "logs",
     "SMTP": "smtp",
     "IMAP": "imap",
+    "POP3": "pop3",
     "Queue": "queue",
     "Storage": "storage",
 }

@@ -4,7 +4,8 @@ All lookups of exact names are one or two dictionary accesses; wildcard aliases 
 exact matches. services.accounts keeps it in step with what is durable in the configuration files.
 
 An address is looked up in this order: alias, user name, a user's own alias, wildcard alias (`*` last),
-and `postmaster` at the administrator. A disabled account cannot log in; its mail is kept for it.
+and `postmaster` at the administrator. Disabled accounts are found too: what becomes of their mail is for
+the receiver to say.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
