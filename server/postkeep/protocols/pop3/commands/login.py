@@ -37,7 +37,7 @@ async def log_in(session: Session, name: str, password: str) -> None:
     """Check the password, take the lock, make the snapshot, say +OK."""
     context = session.context
     try:
-        owner = await context.authenticator.verify(name, password, peer=session.wire.peer, service="pop3")
+        owner = await context.authenticator.verify(name, password, peer=session.wire.peer, service="POP3")
     except Throttled as error:
         await _failed(session)
         raise Refused(str(error), "SYS/TEMP") from error
