@@ -172,7 +172,7 @@ def _entity(part: Part, key: str) -> bytes:
     """Header fields of the part, a blank line, its body."""
     headers = [f"Content-Type: {part.type}"]
     if part.children:
-        boundary = f"=_{key}_{part.type.rpartition('/')[2].partition(';')[0]}"
+        boundary = f"=_{key}_{part.type.partition(';')[0].rpartition('/')[2]}"
         headers[0] += f';\r\n boundary="{boundary}"'
         delimiter = b"--" + boundary.encode("ascii")
         body = b"".join(delimiter + b"\r\n" + _entity(child, key) + b"\r\n" for child in part.children)
