@@ -9,7 +9,7 @@ from postkeep.domain.account import Account
 from postkeep.domain.change import Appended, Change, Expunged
 from postkeep.domain.errors import CorruptRecord, Denied, InvalidName, MailboxExists, OverQuota
 from postkeep.domain.mailbox import DELIMITER, INBOX, NAME_LIMIT, Counters, Mailbox, Role
-from postkeep.domain.message import FlagMode, MessageRow
+from postkeep.domain.message import FlagMode, FlagsRow, MessageRow
 from postkeep.formats.mime.structure import Structure
 from postkeep.runtime.clock import Clock
 from postkeep.services.changes import ChangeBus
@@ -234,6 +234,12 @@ class MailboxService:
     ) -> AsyncIterator[list[MessageRow]]:
         """Ascending by UID, in batches of at most 1,000."""
         return self._store.rows(account, mailbox, ranges, changed_since=changed_since)
+
+    def flags(
+        self, account: int, mailbox: int, ranges: Sequence[tuple[int, int]], *, changed_since: int = 0
+    ) -> AsyncIterator[list[FlagsRow]]:
+        """As `rows`, without what only FETCH of more than flags needs: cheaper."""
+        return self._store.flags(account, mailbox, ranges, changed_since=changed_since)
 
     async def expunged_since(self, account: int, mailbox: int, modseq: int) -> "array[int]":
         return await self._store.expunged_since(account, mailbox, modseq)

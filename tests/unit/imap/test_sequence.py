@@ -37,7 +37,7 @@ def test_sets_resolve(text: str, largest: int, expected: list[tuple[int, int]]) 
     "text", ["", "0", "1:", ":1", "1,,2", "a", "1:2:3", "4294967296", "01", "1,", "-1", "1 "]
 )
 def test_what_is_no_set_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         parse_set(text)
 
 

@@ -22,7 +22,7 @@ async def uid_expunge(session: Session, cursor: Cursor) -> bytes:
     ranges = view.select(numbers, uid=True)
     deleted: list[int] = []
     if ranges:
-        async for rows in session.mailboxes.rows(view.account, view.mailbox.id, ranges):
+        async for rows in session.mailboxes.flags(view.account, view.mailbox.id, ranges):
             deleted.extend(row.uid for row in rows if row.flags & Flag.DELETED)
     if deleted:
         await session.mailboxes.expunge(view.account, view.mailbox.id, deleted, origin=session)

@@ -39,8 +39,11 @@ async def _fetch(session: Session, cursor: Cursor, *, uid: bool) -> bytes:
     if not ranges:
         return b"OK %b completed" % verb
     fetcher = Fetcher(session, view, items)
-    rows = session.mailboxes.rows(view.account, view.mailbox.id, ranges, changed_since=changed_since or 0)
-    await fetcher.run(rows)
+    where, since = (view.account, view.mailbox.id, ranges), changed_since or 0
+    if fetcher.flags_only:
+        await fetcher.run_flags(session.mailboxes.flags(*where, changed_since=since))
+    else:
+        await fetcher.run(session.mailboxes.rows(*where, changed_since=since))
     if fetcher.damaged:
         shown = format_set(sorted(fetcher.damaged)[:50]).decode()
         raise No(f"Damaged in storage, others were sent: UID {shown}", "CORRUPTION")  # RFC 5530 §3

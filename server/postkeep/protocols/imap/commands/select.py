@@ -150,7 +150,7 @@ async def _resynchronize(session: Session, view: View, resync: Resync) -> None:
     ranges = [(low, min(high, last)) for low, high in known if low <= last]
     if not ranges:
         return
-    rows = session.mailboxes.rows(view.account, view.mailbox.id, ranges, changed_since=resync.modseq)
+    rows = session.mailboxes.flags(view.account, view.mailbox.id, ranges, changed_since=resync.modseq)
     async for batch in rows:
         lines = []
         for row in batch:
@@ -177,7 +177,7 @@ async def _first_unseen(session: Session, view: View) -> int:
     if not 0 < view.count <= UNSEEN_LIMIT:
         return 0
     everything = ranges_of((view.uids[0],)) if view.count == 1 else [(view.uids[0], view.uids[-1])]
-    async for rows in session.mailboxes.rows(view.account, view.mailbox.id, everything):
+    async for rows in session.mailboxes.flags(view.account, view.mailbox.id, everything):
         for row in rows:
             if not row.flags & Flag.SEEN:
                 return view.number(row.uid) or 0

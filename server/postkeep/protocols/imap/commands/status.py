@@ -53,7 +53,7 @@ async def _recent(session: Session, mailbox: Mailbox) -> int:
     if first is None:
         return 0
     count = 0
-    async for rows in session.mailboxes.rows(mailbox.account, mailbox.id, [(first, MAXIMUM)]):
+    async for rows in session.mailboxes.flags(mailbox.account, mailbox.id, [(first, MAXIMUM)]):
         count += len(rows)
     return count
 

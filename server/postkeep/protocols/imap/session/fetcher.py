@@ -1,9 +1,10 @@
 """FETCH replies: from rows alone in whole batches, from structures and messages in bounded ones."""
 
 from collections.abc import AsyncIterator, Sequence
+from typing import TypeVar
 
 from postkeep.domain.errors import CorruptRecord
-from postkeep.domain.message import Flag, FlagMode, MessageRow
+from postkeep.domain.message import Flag, FlagMode, FlagsRow, MessageRow
 from postkeep.formats.mime import headers
 from postkeep.formats.mime.structure import Structure
 from postkeep.protocols.imap.encoding import internal_date
@@ -23,6 +24,9 @@ HEADER_LIMIT = 1 << 22
 """Octets of a header of which fields are picked."""
 
 NumberedRow = tuple[int, MessageRow]
+Row = TypeVar("Row", MessageRow, FlagsRow)
+Column = tuple[bytes, Sequence[int | bytes]]
+"""An item's format and its values, a message each."""
 
 
 class Fetcher:
@@ -38,63 +42,78 @@ class Fetcher:
         self.damaged: list[int] = []
         self.answered = 0
 
+    @property
+    def flags_only(self) -> bool:
+        """Whether `run_flags` can answer it, from less than whole rows."""
+        items = self._items
+        return not items.sections and all(name in ("UID", "FLAGS", "MODSEQ") for name in items.simple)
+
+    async def run_flags(self, batches: AsyncIterator[list[FlagsRow]]) -> None:
+        async for rows in batches:
+            numbers, rows = self._numbered(rows)
+            self.answered += len(rows)
+            if rows:
+                columns = {
+                    "UID": (b"UID %d", [row.uid for row in rows]),
+                    "MODSEQ": (b"MODSEQ (%d)", [row.modseq for row in rows]),
+                    "FLAGS": self._flags_column(rows),
+                }
+                self._session.write(_lines(numbers, [columns[name] for name in self._columns]))
+            await self._session.wire.drain()
+
     async def run(self, batches: AsyncIterator[list[MessageRow]]) -> None:
         async for rows in batches:
-            numbered = self._numbered(rows)
-            self.answered += len(numbered)
+            numbers, rows = self._numbered(rows)
+            self.answered += len(rows)
+            if not (self._items.sections or self._structural):
+                self._session.write(self._rows_only(numbers, rows))
+                await self._session.wire.drain()
+                continue
+            numbered = list(zip(numbers, rows, strict=True))
             if self._items.sections:
                 for part in _by_size(numbered):
                     await self._with_messages(part)
-            elif self._structural:
-                for start in range(0, len(numbered), STRUCTURE_BATCH):
-                    await self._with_structures(numbered[start : start + STRUCTURE_BATCH])
-            else:
-                self._session.write(self._rows_only(numbered))
-            await self._session.wire.drain()
+                continue
+            for start in range(0, len(numbered), STRUCTURE_BATCH):
+                await self._with_structures(numbered[start : start + STRUCTURE_BATCH])
 
-    def _numbered(self, rows: list[MessageRow]) -> list[NumberedRow]:
-        """With sequence numbers; what the client has not been told of is left out."""
+    def _numbered(self, rows: list[Row]) -> tuple[Sequence[int], list[Row]]:
+        """Sequence numbers and their rows; what the client has not been told of is left out."""
         if not rows:
-            return []
+            return (), rows
         view = self._view
         first, last = view.number(rows[0].uid), view.number(rows[-1].uid)
         if first is not None and last is not None and last - first + 1 == len(rows):
             # As many known UIDs between the two as there are rows: a run without gaps.
-            return list(zip(range(first, last + 1), rows, strict=True))
-        numbers = [view.number(row.uid) for row in rows]
-        return [(number, row) for number, row in zip(numbers, rows, strict=True) if number is not None]
+            return range(first, last + 1), rows
+        pairs = [(number, row) for row in rows if (number := view.number(row.uid)) is not None]
+        return [number for number, _ in pairs], [row for _, row in pairs]
 
     # --- from rows ----------------------------------------------------------------------------------
 
-    def _rows_only(self, numbered: list[NumberedRow]) -> bytes:
-        """A batch of whole replies: a column an item, put together by one format."""
-        if not numbered:
+    def _rows_only(self, numbers: Sequence[int], rows: list[MessageRow]) -> bytes:
+        if not rows:
             return b""
-        rows = [row for _, row in numbered]
-        columns: list[Sequence[int | bytes]] = [[number for number, _ in numbered]]
-        formats = []
-        for name in self._columns:
-            text, column = self._column(name, rows)
-            formats.append(text)
-            columns.append(column)
-        line = b"* %d FETCH (" + b" ".join(formats) + b")\r\n"
-        return b"".join(map(line.__mod__, zip(*columns, strict=True)))
+        return _lines(numbers, [self._column(name, rows) for name in self._columns])
 
-    def _column(self, name: str, rows: list[MessageRow]) -> tuple[bytes, Sequence[int | bytes]]:
+    def _column(self, name: str, rows: list[MessageRow]) -> Column:
         match name:
             case "UID":
-                return b"UID %d", [row[0] for row in rows]
+                return b"UID %d", [row.uid for row in rows]
             case "MODSEQ":
-                return b"MODSEQ (%d)", [row[1] for row in rows]
+                return b"MODSEQ (%d)", [row.modseq for row in rows]
             case "RFC822.SIZE":
-                return b"RFC822.SIZE %d", [row[5] for row in rows]
+                return b"RFC822.SIZE %d", [row.size for row in rows]
             case "INTERNALDATE":
-                return b"INTERNALDATE %b", [internal_date(row[6]) for row in rows]
+                return b"INTERNALDATE %b", [internal_date(row.date) for row in rows]
+        return self._flags_column(rows)
+
+    def _flags_column(self, rows: Sequence[MessageRow] | Sequence[FlagsRow]) -> Column:
         view = self._view
         if view.has_recent(rows[0].uid, rows[-1].uid):
             return b"FLAGS (%b)", [view.flags_text(row.uid, row.flags, row.keywords) for row in rows]
         names = view.flag_names()
-        return b"FLAGS (%b)", [names[row[3], row[4]] for row in rows]
+        return b"FLAGS (%b)", [names[row.flags, row.keywords] for row in rows]
 
     def _row_parts(self, row: MessageRow) -> list[bytes]:
         parts = []
@@ -254,6 +273,12 @@ class _MessageOutput:
             self._held = []
             self._held_size = 0
             await self._session.wire.drain()
+
+
+def _lines(numbers: Sequence[int], columns: list[Column]) -> bytes:
+    """A batch of whole replies: a column an item, put together by one format."""
+    line = b"* %d FETCH (" + b" ".join([text for text, _ in columns]) + b")\r\n"
+    return b"".join(map(line.__mod__, zip(numbers, *[column for _, column in columns], strict=True)))
 
 
 def _partial(section: Section, start: int, end: int) -> tuple[int, int]:

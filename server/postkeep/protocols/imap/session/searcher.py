@@ -119,19 +119,19 @@ class Searcher:
                 return _negation(self._compile(inner))
             case keys.HasFlag(flag):
                 bit = int(flag)
-                return lambda number, row: row[3] & bit != 0
+                return lambda number, row: row.flags & bit != 0
             case keys.HasKeyword(keyword):
                 bit = self._bits.get(keyword, 0)
-                return lambda number, row: row[4] & bit != 0
+                return lambda number, row: row.keywords & bit != 0
             case keys.Recent():
                 recent = self._view.is_recent
-                return lambda number, row: recent(row[0])
+                return lambda number, row: recent(row.uid)
             case keys.Size(larger, smaller):
                 if larger is not None:
-                    return lambda number, row: row[5] > larger
-                return lambda number, row: smaller is not None and row[5] < smaller
+                    return lambda number, row: row.size > larger
+                return lambda number, row: smaller is not None and row.size < smaller
             case keys.ModSeq(least):
-                return lambda number, row: row[1] >= least
+                return lambda number, row: row.modseq >= least
             case keys.Numbers(numbers, uid):
                 return self._compile_numbers(numbers, uid=uid)
             case keys.Dated(since, before, False):
@@ -144,10 +144,10 @@ class Searcher:
         if len(ranges) == 1:
             low, high = ranges[0]
             if uid:
-                return lambda number, row: low <= row[0] <= high
+                return lambda number, row: low <= row.uid <= high
             return lambda number, row: low <= number <= high
         if uid:
-            return lambda number, row: _within(ranges, row[0])
+            return lambda number, row: _within(ranges, row.uid)
         return lambda number, row: _within(ranges, number)
 
     # --- by content -----------------------------------------------------------------------------------
@@ -298,7 +298,7 @@ def _compile_dates(since: datetime.date | None, before: datetime.date | None) ->
     high = (before.toordinal() - _EPOCH) * 86_400 if before is not None else None
 
     def test(number: int, row: MessageRow) -> bool:
-        return (low is None or row[6] >= low) and (high is None or row[6] < high)
+        return (low is None or row.date >= low) and (high is None or row.date < high)
 
     return test
 

@@ -270,7 +270,7 @@ class View:
         if not contiguous:
             # Published out of order or with gaps: the store has the truth, numbers must rise with UIDs.
             new = []
-            async for rows in self._service.rows(self.account, self.mailbox.id, [(last + 1, MAXIMUM)]):
+            async for rows in self._service.flags(self.account, self.mailbox.id, [(last + 1, MAXIMUM)]):
                 new.extend(row.uid for row in rows)
         if not new:
             return []
@@ -287,8 +287,10 @@ class View:
             rows = []
             last = self.uids[-1] if self.uids else 0
             ranges = [(1, last)] if last else []
-            async for batch in self._service.rows(self.account, self.mailbox.id, ranges, changed_since=since):
-                rows += [FlagsRow(row.uid, row.modseq, row.flags, row.keywords) for row in batch]
+            async for batch in self._service.flags(
+                self.account, self.mailbox.id, ranges, changed_since=since
+            ):
+                rows += batch
         lines += self.flag_lines(rows, extensions)
         return lines
 
