@@ -294,7 +294,7 @@ class StoredMessage:
         prefix = len(self._record.trailer.prefix)
         block, held = self._held
         first, last = (start - prefix) // BLOCK, (end - 1 - prefix) // BLOCK
-        if end <= prefix or (first in (block, -1) and last == block):
+        if end <= prefix or (last == block and (first == block or (first, block) == (-1, 0))):
             base = prefix + block * BLOCK
             if start >= prefix and len(held) == end - start:
                 return bytes(held)

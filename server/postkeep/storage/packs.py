@@ -157,11 +157,11 @@ class Packs:
             if entry is None:
                 entry = _OpenPack(self.files.open(self.path(pack), os.O_RDONLY))
                 self._open[pack] = entry
-                if len(self._open) > self._bound:
-                    self._shrink()
             else:
                 self._open.move_to_end(pack)
             entry.users += 1
+            if len(self._open) > self._bound:
+                self._shrink()
             return entry
 
     def _release(self, entry: _OpenPack) -> None:
@@ -171,11 +171,13 @@ class Packs:
                 self.files.close(entry.fd)
 
     def _shrink(self) -> None:
-        for pack, entry in self._open.items():
+        """Close those used longest ago; those in use stay (as many as there are reading threads)."""
+        for pack, entry in list(self._open.items()):
+            if len(self._open) <= self._bound:
+                break
             if entry.users == 0:
                 self.files.close(entry.fd)
                 del self._open[pack]
-                return
 
     def forget(self, pack: int) -> None:
         """Close the pack for reading (its file is about to be removed)."""
