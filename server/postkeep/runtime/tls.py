@@ -25,8 +25,8 @@ CLOSE_LIMIT = 30.0
 """Seconds that a peer may take to read what was written before close()."""
 READ_SIZE = 16 * 1024
 _IN_SLICE = 4 * 1024
-_RECORD = 8 * 1024
-_WRITE_BLOCK = 8 * _RECORD
+_RECORD = 4 * 1024
+_WRITE_BLOCK = 16 * _RECORD
 _PENDING_HIGH = 64 * 1024
 
 ContextSource = ssl.SSLContext | Callable[[], ssl.SSLContext]
