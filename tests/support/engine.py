@@ -9,6 +9,8 @@ Everything is done through the command line, as an administrator would.
 """
 
 import contextlib
+import dataclasses
+import errno
 import fcntl
 import os
 import random
@@ -20,10 +22,14 @@ import sys
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
+
+import argon2
+from postkeep.config.users import FILE, UsersWriter, parse_users
+from postkeep.domain.account import Account
 
 HOST = "127.0.0.1"
 POSTKEEP = Path(sys.executable).with_name("postkeep")
@@ -120,7 +126,7 @@ def _is_free(port: int) -> bool:
             try:
                 probe.bind((host, port))
             except OSError as error:
-                if family == socket.AF_INET or error.errno == 98:  # EADDRINUSE; no IPv6 here is fine
+                if family == socket.AF_INET or error.errno == errno.EADDRINUSE:  # no IPv6 here is fine
                     return False
     return True
 
@@ -193,6 +199,19 @@ class Engine:
         """Works before the start and while the engine runs."""
         self.run("user", "add", name, "--password-stdin", stdin=password + "\n")
         self.passwords[name] = password
+
+    def users_add(self, names: Iterable[str], password: str) -> None:
+        """Many users with one password, written into users.cfg; only while the engine does not run."""
+        assert self.process is None, "the engine runs"
+        path = self.data / FILE
+        config = parse_users(path.read_bytes())
+        password_hash = argon2.PasswordHasher().hash(password)
+        accounts = dict(config.accounts)
+        for name in names:
+            account = Account(name, self.domain, password_hash)
+            accounts[account.key] = account
+            self.passwords[name] = password
+        path.write_bytes(UsersWriter().write(dataclasses.replace(config, accounts=accounts)))
 
     def set(self, variable: str, value: str | int | bool) -> None:
         """Change a setting of mailserver.cfg."""
@@ -293,6 +312,12 @@ class Engine:
     @property
     def pid(self) -> int:
         return self._running().pid
+
+    @property
+    def certificate(self) -> Path:
+        """The certificate that the engine made for itself (PEM)."""
+        (path,) = (self.data / "sslcert").glob("*.crt")
+        return path
 
     @property
     def log(self) -> str:
