@@ -267,6 +267,14 @@ async def test_search(client: ImapClient, program: str, numbers: bytes) -> None:
     assert await client.command(f"SEARCH {program}") == [b"* SEARCH" + numbers, b"OK SEARCH completed"]
 
 
+@pytest.mark.parametrize(
+    "program", ["ALL", "UID 1:*", "1:*", "*", "NOT UID 5,7", "TEXT x", "MODSEQ 1", "RECENT"]
+)
+async def test_search_in_an_empty_mailbox(client: ImapClient, program: str) -> None:
+    await client.command("SELECT Drafts")
+    assert await client.command(f"UID SEARCH {program}") == [b"* SEARCH", b"OK UID SEARCH completed"]
+
+
 async def test_search_replies(client: ImapClient) -> None:
     await client.command("STORE 1 +FLAGS.SILENT (\\Deleted)")
     await client.command("EXPUNGE")

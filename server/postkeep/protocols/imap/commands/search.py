@@ -23,12 +23,7 @@ async def _search(session: Session, cursor: Cursor, *, uid: bool) -> bytes:
         raise No("Unknown charset", "BADCHARSET (US-ASCII UTF-8)") from error
     if program.modseq:
         session.enable_condstore()  # RFC 7162 §3.1
-    view = session.selected()
-    found = Found([], [], [])
-    if view.count:
-        ranges = [(view.uids[0], view.uids[-1])]
-        rows = session.mailboxes.rows(view.account, view.mailbox.id, ranges)
-        found = await Searcher(session, view, program.key).run(rows)
+    found = await Searcher(session, session.selected(), program.key).run()
     session.write(_reply(session, program, found, uid=uid))
     return b"OK UID SEARCH completed" if uid else b"OK SEARCH completed"
 

@@ -3,17 +3,18 @@
 import datetime
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from postkeep.domain.errors import CorruptRecord
-from postkeep.domain.message import MessageRow
+from postkeep.domain.message import FlagsRow, MessageRow
 from postkeep.formats.mime import headers
 from postkeep.formats.mime.charsets import guess_text
 from postkeep.formats.mime.decode import part_text
 from postkeep.formats.mime.structure import Part, Structure
 from postkeep.protocols.imap import search_syntax as keys
-from postkeep.protocols.imap.sequence import Ranges, SequenceSet, resolve
+from postkeep.protocols.imap.sequence import Ranges, SequenceSet, resolve, uid_ranges
 from postkeep.protocols.imap.session.fetcher import MESSAGE_BATCH, MESSAGE_BATCH_OCTETS
 from postkeep.protocols.imap.session.session import Session
 from postkeep.protocols.imap.session.view import View
@@ -33,7 +34,8 @@ _DATE = re.compile(rb"(\d{1,2})[\s-]{1,4}([A-Za-z]{3})[a-z]{0,6}[\s-]{1,4}(\d{2,
 _MONTH_NUMBER = {name.lower(): number for number, name in enumerate(MONTHS, 1)}
 _EPOCH = datetime.date(1970, 1, 1).toordinal()
 
-Test = Callable[[int, MessageRow], bool | None]
+Row = TypeVar("Row", MessageRow, FlagsRow)
+Test = Callable[[int, Any], bool | None]
 """True, False, or None when the message itself must be looked at."""
 
 
@@ -44,6 +46,23 @@ class Found:
     numbers: list[int]
     uids: list[int]
     modseqs: list[int]
+
+    def add(self, number: int, row: MessageRow | FlagsRow) -> None:
+        self.numbers.append(number)
+        self.uids.append(row.uid)
+        self.modseqs.append(row.modseq)
+
+    def extend(self, other: "Found") -> None:
+        self.numbers += other.numbers
+        self.uids += other.uids
+        self.modseqs += other.modseqs
+
+    def sort(self) -> None:
+        """Ascending again after additions out of order."""
+        triples = sorted(zip(self.numbers, self.uids, self.modseqs, strict=True))
+        self.numbers = [number for number, _, _ in triples]
+        self.uids = [uid for _, uid, _ in triples]
+        self.modseqs = [modseq for _, _, modseq in triples]
 
 
 class Searcher:
@@ -60,38 +79,62 @@ class Searcher:
         self._test = self._compile(key)
         self._turn = time.monotonic()
 
-    async def run(self, batches: AsyncIterator[list[MessageRow]]) -> Found:
+    async def run(self) -> Found:
+        """Everything of the mailbox that matches."""
+        view = self._view
         found = Found([], [], [])
-        test, view = self._test, self._view
-        last = view.uids[-1]
-        async for rows in batches:
-            open_ended: list[tuple[int, MessageRow]] = []
-            verdicts: dict[int, int] = {}
-            number = (view.number(rows[0].uid) or 1) - 1
-            for row in rows:
-                number += 1
-                if row.uid > last:
-                    break
-                if view.uids[number - 1] != row.uid:
-                    known = view.number(row.uid)
-                    if known is None:
-                        number -= 1
-                        continue
-                    number = known
-                verdict = test(number, row)
-                if verdict:
-                    verdicts[row.uid] = number
-                elif verdict is None:
-                    open_ended.append((number, row))
-            for number, row in await self._opened(open_ended):
-                verdicts[row.uid] = number
-            for row in rows:
-                if row.uid in verdicts:
-                    found.uids.append(row.uid)
-                    found.numbers.append(verdicts[row.uid])
-                    found.modseqs.append(row.modseq)
+        ranges = self._scope()
+        if not ranges:
+            return found
+        where = view.account, view.mailbox.id, ranges
+        if _by_flags(self._key):
+            async for narrow in self._service.flags(*where):
+                self._decide(narrow, found)
+                await self._yield()
+            return found
+        async for rows in self._service.rows(*where):
+            part = Found([], [], [])
+            undecided = self._decide(rows, part)
+            if undecided:
+                for number, row in await self._opened(undecided):
+                    part.add(number, row)
+                part.sort()
+            found.extend(part)
             await self._yield()
         return found
+
+    def _scope(self) -> Ranges:
+        """Where matches can be: the whole mailbox, or what the program's own numbers leave of it."""
+        view = self._view
+        if not view.count:
+            return []
+        for key in self._key.keys if isinstance(self._key, keys.And) else (self._key,):
+            if isinstance(key, keys.Numbers):
+                last = view.uids[-1] if key.uid else view.count
+                ranges = resolve(key.numbers, last)
+                known = [(low, min(high, last)) for low, high in ranges if low <= last]
+                return known if key.uid else uid_ranges(view.uids, known)
+        return [(view.uids[0], view.uids[-1])]
+
+    def _decide(self, rows: list[Row], found: Found) -> list[tuple[int, Row]]:
+        """Add what certainly matches; those that must be opened are given back."""
+        test, view = self._test, self._view
+        undecided = []
+        uids = view.uids
+        number = view.number(rows[0].uid) or 0
+        for row in rows:
+            if not 0 < number <= len(uids) or uids[number - 1] != row.uid:
+                known = view.number(row.uid)
+                if known is None:
+                    continue  # the client has not been told of it
+                number = known
+            verdict = test(number, row)
+            if verdict:
+                found.add(number, row)
+            elif verdict is None:
+                undecided.append((number, row))
+            number += 1
+        return undecided
 
     async def _yield(self) -> None:
         """Let others run, and notice a client that is gone."""
@@ -140,7 +183,8 @@ class Searcher:
 
     def _compile_numbers(self, written: SequenceSet, *, uid: bool) -> Test:
         view = self._view
-        ranges = resolve(written, view.uids[-1] if uid else view.count)
+        last = view.uids[-1] if view.uids else 0
+        ranges = resolve(written, last if uid else view.count)
         if len(ranges) == 1:
             low, high = ranges[0]
             if uid:
@@ -257,8 +301,22 @@ class _Content:
         )
 
 
+def _by_flags(key: keys.Key) -> bool:
+    """Whether UID, flags and MODSEQ are enough to decide it."""
+    match key:
+        case keys.And(children):
+            return all(map(_by_flags, children))
+        case keys.Or(left, right):
+            return _by_flags(left) and _by_flags(right)
+        case keys.Not(inner):
+            return _by_flags(inner)
+        case keys.Size() | keys.Dated() | keys.Header() | keys.Text():
+            return False
+    return True
+
+
 def _conjunction(tests: list[Test]) -> Test:
-    def test(number: int, row: MessageRow) -> bool | None:
+    def test(number: int, row: Any) -> bool | None:
         result: bool | None = True
         for inner in tests:
             verdict = inner(number, row)
@@ -272,7 +330,7 @@ def _conjunction(tests: list[Test]) -> Test:
 
 
 def _disjunction(left: Test, right: Test) -> Test:
-    def test(number: int, row: MessageRow) -> bool | None:
+    def test(number: int, row: Any) -> bool | None:
         first = left(number, row)
         if first:
             return True
@@ -285,7 +343,7 @@ def _disjunction(left: Test, right: Test) -> Test:
 
 
 def _negation(inner: Test) -> Test:
-    def test(number: int, row: MessageRow) -> bool | None:
+    def test(number: int, row: Any) -> bool | None:
         verdict = inner(number, row)
         return None if verdict is None else not verdict
 
@@ -297,7 +355,7 @@ def _compile_dates(since: datetime.date | None, before: datetime.date | None) ->
     low = (since.toordinal() - _EPOCH) * 86_400 if since is not None else None
     high = (before.toordinal() - _EPOCH) * 86_400 if before is not None else None
 
-    def test(number: int, row: MessageRow) -> bool:
+    def test(number: int, row: Any) -> bool:
         return (low is None or row.date >= low) and (high is None or row.date < high)
 
     return test
