@@ -69,6 +69,10 @@ bench-smtp: setup ## Durable messages a second, beside Postfix + Dovecot and a b
 bench-idle: setup ## Memory of 2,000 idle IMAP connections
 	$(BIN)/python -m tests.bench.idle
 
+.PHONY: bench-profile
+bench-profile: setup ## Where the CPU time of one delivery goes
+	$(BIN)/python -m tests.bench.profile
+
 .PHONY: clean
 clean: ## Remove what was built (not var/)
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .import_linter_cache .hypothesis

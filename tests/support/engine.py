@@ -135,7 +135,7 @@ class Engine:
     """One engine with its own data folder. Not started until `start()` or `with`.
 
     `settings` maps variables of mailserver.cfg to values; `users` maps names to passwords (in `domain`).
-    `template` is the data folder of another engine that does not run: copied instead of made anew.
+    `program` is what serves, when it is not `postkeep` itself (a profiler around it). `template` is the data folder of another engine that does not run: copied instead of made anew.
     """
 
     host = HOST
@@ -150,6 +150,7 @@ class Engine:
         settings: Mapping[str, str | int | bool] | None = None,
         arguments: Sequence[str] = (),
         template: Path | None = None,
+        program: Sequence[str] = (str(POSTKEEP),),
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.data = folder / "data"
@@ -160,6 +161,7 @@ class Engine:
         self.process: subprocess.Popen[bytes] | None = None
         self._reservation = PortReservation()
         self.ports = self._reservation.ports
+        self._program = tuple(program)
         self._arguments = tuple(arguments)
         self._environment = {**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})}
         self._lines: deque[str] = deque(maxlen=LOG_LINES)
@@ -224,7 +226,7 @@ class Engine:
         assert self.process is None, "the engine runs already"
         self._ready.clear()
         self._lines.clear()
-        command = [str(POSTKEEP), "serve", "--data", str(self.data)]
+        command = [*self._program, "serve", "--data", str(self.data)]
         command += ["--port-offset", str(self.ports.offset), *self._arguments]
         self.process = subprocess.Popen(
             command,
