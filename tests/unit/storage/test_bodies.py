@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from postkeep.domain.errors import CorruptRecord, StorageFull
 from postkeep.storage import records
-from postkeep.storage.bodies import StoredMessage
+from postkeep.storage.bodies import Incoming, StoredMessage
 from postkeep.storage.records import BLOCK
 from postkeep.storage.store import MailStore
 
@@ -160,23 +160,25 @@ async def test_the_spool_is_emptied_at_start(tmp_path: Path) -> None:
     await store.close()
 
 
+async def write_all(incoming: Incoming) -> None:
+    for _ in range(100):
+        incoming.write(b"x" * 100_000)
+    await incoming.finish()
+
+
 async def test_disk_full_while_a_big_message_comes_in(tmp_path: Path) -> None:
     files = FaultyFiles()
     store = await open_store(tmp_path, files=files)
     files.fail("pwrite", errno.ENOSPC)
     incoming = store.incoming()
     with pytest.raises(StorageFull):
-        for _ in range(100):
-            incoming.write(b"x" * 100_000)
-        await incoming.finish()
+        await write_all(incoming)
     incoming.abort()
     files.heal()
     files.fail("open", errno.ENOSPC)
     incoming = store.incoming()
     with pytest.raises(StorageFull):
-        for _ in range(100):
-            incoming.write(b"x" * 100_000)
-        await incoming.finish()
+        await write_all(incoming)
     incoming.abort()
     files.heal()
     assert store._intake.used == 0

@@ -54,7 +54,7 @@ async def test_damaged_trailer_gives_no_structure(tmp_path: Path) -> None:
 async def test_a_missing_pack_loses_its_messages_only(tmp_path: Path) -> None:
     store = await open_store(tmp_path, pack_limit=4096)
     target = await inbox(store, "a@example.test")
-    for number in range(12):
+    for _ in range(12):
         await deliver(store, os.urandom(1000), [target])
     rows = await all_rows(store, target.account, target.mailbox)
     packs = sorted({row.pack for row in rows})
