@@ -27,11 +27,12 @@ class Held(NamedTuple):
     keywords: frozenset[str]
 
 
-class Entry(NamedTuple):
+class Waiting(NamedTuple):
     """One queue entry."""
 
     mark: str
     recipients: tuple[str, ...]
+    tries: int
 
 
 @dataclass(slots=True)
@@ -41,7 +42,7 @@ class World:
     accounts: dict[str, int] = field(default_factory=dict)
     mailboxes: dict[Place, Mailbox] = field(default_factory=dict)
     messages: dict[Place, dict[int, Held]] = field(default_factory=dict)
-    queue: dict[str, Entry] = field(default_factory=dict)
+    queue: dict[str, Waiting] = field(default_factory=dict)
     top: dict[Place, tuple[int, int]] = field(default_factory=dict)
 
     def copy(self) -> "World":
