@@ -43,19 +43,43 @@ WHOLE_LIMIT = 1024 * 1024
 
 _HEADER_STEP = 4096
 _BLANK_LINE = re.compile(rb"\n\r?\n")
-# The literal "\n" in front lets the engine jump from line to line.
-_FIELD = re.compile(rb"\n([A-Za-z][!-9;-~]{1,63})[ \t]*:([^\n]*(?:\n[ \t][^\n]*)*)")
 _DELIMITER_TAIL = re.compile(rb"(--)?[ \t\r]*(\n|\Z)")
 _DELIMITER_TAIL_LIMIT = 256
 _ADDRESS_FIELDS = frozenset((b"from", b"sender", b"reply-to", b"to", b"cc", b"bcc"))
-_WANTED = frozenset(
-    (
-        *_ADDRESS_FIELDS,
-        *(b"date", b"subject", b"message-id", b"in-reply-to", b"references"),
-        *(b"content-type", b"content-transfer-encoding", b"content-disposition", b"content-id"),
-        *(b"content-description", b"content-language", b"content-location", b"content-md5"),
-    )
+_WANTED = (
+    "date",
+    "subject",
+    "from",
+    "sender",
+    "reply-to",
+    "to",
+    "cc",
+    "bcc",
+    "message-id",
+    "in-reply-to",
+    "references",
+    "content-type",
+    "content-transfer-encoding",
+    "content-disposition",
+    "content-id",
+    "content-description",
+    "content-language",
+    "content-location",
+    "content-md5",
 )
+
+
+def _field_pattern(names: tuple[str, ...]) -> re.Pattern[bytes]:
+    """(name, folded body). The literal "\\n" in front lets the engine jump from line to line, the first letter
+    (in both cases, where the rest ignores case) from name to name."""
+    rests: dict[str, list[str]] = {}
+    for name in names:
+        rests.setdefault(name[0], []).append(re.escape(name[1:]))
+    choices = [f"[{first.upper()}{first}](?i:{'|'.join(rest)})" for first, rest in rests.items()]
+    return re.compile(rf"\n({'|'.join(choices)})[ \t]*:([^\n]*(?:\n[ \t][^\n]*)*)".encode("ascii"))
+
+
+_FIELD = _field_pattern(_WANTED)
 _OPAQUE = ContentType("application", "octet-stream", {}, b"NIL", b"")
 _MESSAGE = ContentType("message", "rfc822", {}, b"NIL", b"")
 
@@ -127,12 +151,13 @@ class _Scan:
             return found, body_start
         for name, body in _FIELD.findall(b"\n" + block)[:FIELDS_LIMIT]:
             name = name.lower()
-            if name in _WANTED:
-                body = body.strip()[:FIELD_LIMIT]
-                if name not in found:
-                    found[name] = body
-                elif name in _ADDRESS_FIELDS and len(found[name]) < FIELD_LIMIT:
-                    found[name] += b", " + body  # RFC 5322 §4.5.3: more than one destination field
+            body = body.strip()
+            if len(body) > FIELD_LIMIT:
+                body = body[:FIELD_LIMIT]
+            if name not in found:
+                found[name] = body
+            elif name in _ADDRESS_FIELDS and len(found[name]) < FIELD_LIMIT:
+                found[name] += b", " + body  # RFC 5322 §4.5.3: more than one destination field
         return found, body_start
 
     def _header_block(self, start: int, end: int) -> tuple[bytes, int]:
