@@ -127,7 +127,9 @@ class ImapConnection(asyncio.Protocol):
             if self._linger < 0:
                 self.abort()
             return
-        self._last = self._context.clock.monotonic()
+        if self.session.state is not State.NOT_AUTHENTICATED:
+            # Before that the time-out counts from the connection on, whatever is said.
+            self._last = self._context.clock.monotonic()
         self.codec.feed(data)
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)

@@ -9,7 +9,6 @@ from postkeep.protocols.imap.sequence import (
     SequenceSet,
     format_set,
     present,
-    ranges_of,
     resolve,
 )
 from postkeep.protocols.imap.session.session import Session
@@ -176,7 +175,7 @@ async def _first_unseen(session: Session, view: View) -> int:
     """Sequence number of the first message without \\Seen, 0 when it is not looked for."""
     if not 0 < view.count <= UNSEEN_LIMIT:
         return 0
-    everything = ranges_of((view.uids[0],)) if view.count == 1 else [(view.uids[0], view.uids[-1])]
+    everything = [(view.uids[0], view.uids[-1])]
     async for rows in session.mailboxes.flags(view.account, view.mailbox.id, everything):
         for row in rows:
             if not row.flags & Flag.SEEN:

@@ -3,8 +3,10 @@
 It knows no sockets; `Wire` is what it needs of the connection.
 """
 
+import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from postkeep.config.imap import ImapSettings
@@ -315,7 +317,7 @@ class Session:
         except Disconnected:
             raise
         except Exception as error:
-            self.context.logs.error.write(f"IMAP {name} failed: {type(error).__name__}: {error}")
+            self.context.logs.error.write(f"IMAP {name} failed: {_where(error)}")
             text = _no("Internal error", "SERVERBUG")
         if text is None or self.ended:
             return
@@ -368,3 +370,10 @@ def _code(error: errors.PostkeepError) -> str:
 
 def _no(text: str, code: str) -> bytes:
     return b"NO %b%b" % (f"[{code}] ".encode() if code else b"", single_line(text))
+
+
+def _where(error: Exception) -> str:
+    """What failed and the innermost line of code, for the Error log."""
+    frames = traceback.extract_tb(error.__traceback__, limit=-1)
+    place = f" at {Path(frames[0].filename).name}:{frames[0].lineno}" if frames else ""
+    return f"{type(error).__name__}: {error}{place}"

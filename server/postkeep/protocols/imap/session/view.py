@@ -177,11 +177,16 @@ class View:
             self._note_appended(change)
         elif isinstance(change, Expunged):
             if len(self._expunged) + len(change.uids) > PENDING_LIMIT:
-                self._reload = True
+                self._ask_again()
             else:
                 self._expunged.update(change.uids)
         elif change.origin is not self.origin:
             self._note_flags(change)
+        else:
+            # The command tells its own changes; what waits for the same messages must not undo them.
+            for row in change.rows:
+                if row.uid in self._flags:
+                    self._flags[row.uid] = row
 
     def _note_mailboxes(self, change: MailboxesChanged) -> None:
         if self.mailbox.id in change.removed:
@@ -190,7 +195,11 @@ class View:
         # Renaming INBOX takes its messages away (RFC 3501 §6.3.5).
         counters = self._service.counters(self.account, self.mailbox.id)
         if counters.messages < len(self.uids) - len(self._expunged):
-            self._reload = True
+            self._ask_again()
+
+    def _ask_again(self) -> None:
+        """Expunges are dropped; so what waits as appended may be gone already and is asked for too."""
+        self._reload = self._tail = True
 
     def _note_appended(self, change: Appended) -> None:
         take = self._recents.first if self.read_only else self._recents.take
