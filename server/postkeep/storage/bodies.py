@@ -104,15 +104,11 @@ class Incoming:
         The Incoming is used up; the Body must be delivered or discarded."""
         if self._spool is not None:
             spool, self._spool = self._spool, None
+            work = self._intake.workers.submit(_spooled_body, self._intake, spool, prefix)
             try:
-                return await asyncio.get_running_loop().run_in_executor(
-                    self._intake.workers, _spooled_body, self._intake, spool, prefix
-                )
-            except asyncio.CancelledError:
-                self._intake.workers.submit(spool.discard)
-                raise
+                return await asyncio.wrap_future(work)
             except BaseException:
-                spool.discard()
+                work.add_done_callback(lambda _: spool.discard())  # not while the worker still reads it
                 raise
         raw = self._first if self._data is None else bytes(self._data)
         self._first, self._data = b"", None

@@ -19,6 +19,7 @@ class AccountState:
     """One account. `modseq`, `octets` and `messages` are the writer's; `usage` is what was committed."""
 
     __slots__ = (
+        "alive",
         "committed_modseq",
         "id",
         "key",
@@ -36,6 +37,7 @@ class AccountState:
     def __init__(self, id: int, key: str, modseq: int, uidvalidity: int, keywords: tuple[str, ...]) -> None:
         self.id = id
         self.key = key
+        self.alive = True
         self.modseq = self.committed_modseq = modseq
         self.uidvalidity = uidvalidity
         self.names: dict[str, Mailbox] = {}
@@ -193,6 +195,7 @@ class Catalogue:
         account.set_names(names)
 
     def remove_account(self, account: AccountState) -> None:
+        account.alive = False
         for mailbox in account.names.values():
             self.remove_mailbox(mailbox.id)
         self.accounts.pop(account.id, None)

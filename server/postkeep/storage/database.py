@@ -104,8 +104,6 @@ def translate(error: BaseException) -> BaseException:
         return StorageFailed(f"the disk failed: {error.strerror or error}")
     if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):
         return StorageFailed(f"the database is damaged there: {error}")
-    if isinstance(
-        error, (apsw.IOError, apsw.CantOpenError, apsw.BusyError, apsw.NoMemError, apsw.ReadOnlyError)
-    ):
+    if isinstance(error, apsw.Error) and not isinstance(error, (apsw.SQLError, apsw.BindingsError)):
         return StorageFailed(f"the database failed: {error}")
     return error

@@ -76,26 +76,32 @@ def _add(catalogue: Catalogue, account: AccountState, states: Sequence[MailboxSt
     catalogue.add_account(account)
 
 
-def rename_account(tx: Transaction, key: str, new_key: str) -> None:
+def _known(tx: Transaction, key: str) -> AccountState:
     account = tx.catalogue.by_key.get(key)
-    if account is None:
+    if account is None or not tx.get(account, "alive") or tx.get(account, "key") != key:
         raise NotFound(f"the store has no account “{key}”")
+    return account
+
+
+def rename_account(tx: Transaction, key: str, new_key: str) -> None:
+    account = _known(tx, key)
     if tx.execute("SELECT EXISTS (SELECT 1 FROM account WHERE key = ?)", (new_key,)).get:
         raise AlreadyExists(f"the store has an account “{new_key}” already")
     tx.execute("UPDATE account SET key = ? WHERE id = ?", (new_key, account.id))
 
+    tx.put(account, "key", new_key)
+
     def rename() -> None:
-        del tx.catalogue.by_key[key]
-        account.key = new_key
-        tx.catalogue.by_key[new_key] = account
+        if tx.catalogue.by_key.get(key) is account:
+            del tx.catalogue.by_key[key]
+        if account.alive:
+            tx.catalogue.by_key[new_key] = account
 
     tx.after_commit(rename)
 
 
 def delete_account(tx: Transaction, key: str) -> None:
-    account = tx.catalogue.by_key.get(key)
-    if account is None:
-        raise NotFound(f"the store has no account “{key}”")
+    account = _known(tx, key)
     tx.execute("UPDATE account SET key = NULL WHERE id = ?", (account.id,))
     # An account of the same name made later must not meet a UIDVALIDITY again (RFC 3501 §2.3.1.1).
     tx.execute(
@@ -104,10 +110,22 @@ def delete_account(tx: Transaction, key: str) -> None:
         (tx.get(account, "uidvalidity"),),
     )
     tx.execute("UPDATE mailbox SET name = NULL WHERE account = ?", (account.id,))
+    tx.put(account, "alive", False)
+    for mailbox in tx.get(account, "names").values():
+        state = tx.catalogue.states.get(mailbox.id)
+        if state is not None:
+            tx.put(state, "alive", False)
     tx.after_commit(lambda: tx.catalogue.remove_account(account))
 
 
 # --- mailboxes --------------------------------------------------------------------------------------
+
+
+def _names(tx: Transaction, account: AccountState) -> dict[str, Mailbox]:
+    """A copy to be changed and `put` back."""
+    if not tx.get(account, "alive"):
+        raise NotFound("the account is gone")
+    return dict(tx.get(account, "names"))
 
 
 def create_mailbox(
@@ -115,7 +133,7 @@ def create_mailbox(
 ) -> tuple[Mailbox, MailboxesChanged]:
     """Make it and its missing parents (RFC 3501 §6.3.3), all subscribed."""
     name = check_name(name)
-    names: dict[str, Mailbox] = dict(tx.get(account, "names"))
+    names = _names(tx, account)
     if name in names:
         raise MailboxExists(f"there is a mailbox “{name[:200]}” already")
     levels = name.split(DELIMITER)
@@ -156,7 +174,7 @@ def rename_mailbox(
     """RFC 3501 §6.3.5: children go along. INBOX's messages go to the new mailbox and INBOX begins anew, with
     another id and UIDVALIDITY: for those who have it open its old id is gone."""
     name, new_name = canonical(name), check_name(new_name)
-    names: dict[str, Mailbox] = dict(tx.get(account, "names"))
+    names = _names(tx, account)
     if name not in names:
         raise MailboxNotFound(f"no mailbox “{name[:200]}”")
     if new_name in names:
@@ -193,7 +211,7 @@ def delete_mailbox(tx: Transaction, account: AccountState, name: str) -> Mailbox
     name = canonical(name)
     if name == INBOX:
         raise Denied("INBOX cannot be deleted")
-    names: dict[str, Mailbox] = dict(tx.get(account, "names"))
+    names = _names(tx, account)
     mailbox = names.pop(name, None)
     if mailbox is None:
         raise MailboxNotFound(f"no mailbox “{name[:200]}”")
@@ -204,6 +222,7 @@ def delete_mailbox(tx: Transaction, account: AccountState, name: str) -> Mailbox
     state = tx.catalogue.states.get(mailbox.id)
     if state is not None:
         tx.touch(state)
+        tx.put(state, "alive", False)
         account.octets -= state.size
         account.messages -= state.messages
     tx.after_commit(lambda: tx.catalogue.remove_mailbox(mailbox.id))
@@ -212,7 +231,7 @@ def delete_mailbox(tx: Transaction, account: AccountState, name: str) -> Mailbox
 
 def subscribe(tx: Transaction, account: AccountState, name: str, on: bool) -> MailboxesChanged:
     name = canonical(name)
-    names: dict[str, Mailbox] = dict(tx.get(account, "names"))
+    names = _names(tx, account)
     if name not in names:
         raise MailboxNotFound(f"no mailbox “{name[:200]}”")
     names[name] = names[name]._replace(subscribed=on)

@@ -155,7 +155,7 @@ class Packs:
         with self._lock:
             entry = self._open.get(pack)
             if entry is None:
-                entry = _OpenPack(self.files.open(self.path(pack), os.O_RDONLY))
+                entry = _OpenPack(self._open_file(pack))
                 self._open[pack] = entry
             else:
                 self._open.move_to_end(pack)
@@ -163,6 +163,12 @@ class Packs:
             if len(self._open) > self._bound:
                 self._shrink()
             return entry
+
+    def _open_file(self, pack: int) -> int:
+        try:
+            return self.files.open(self.path(pack), os.O_RDONLY)
+        except FileNotFoundError:
+            return self.files.open(self.path(pack, ARRIVING), os.O_RDONLY)
 
     def _release(self, entry: _OpenPack) -> None:
         with self._lock:

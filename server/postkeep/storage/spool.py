@@ -6,7 +6,9 @@ NNNNNNNN.pack. What a crash leaves in spool/ or as .arriving without a commit is
 """
 
 import contextlib
+import errno
 import hashlib
+import logging
 import os
 from pathlib import Path
 
@@ -16,6 +18,8 @@ from postkeep.storage import records
 from postkeep.storage.database import translate
 from postkeep.storage.packs import ARRIVING, SUFFIX, Packs
 from postkeep.storage.records import BLOCK, HEADER_SIZE
+
+_log = logging.getLogger(__name__)
 
 
 class SpoolFile:
@@ -35,7 +39,7 @@ class SpoolFile:
         self._hash = hashlib.sha256()
         self._places: list[int] = []
         self._held: tuple[int, bytes] = (-1, b"")
-        self._durable = False
+        self._durable = self._untrusted = False
         try:
             self._fd = files.open(self._path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         except OSError as error:
@@ -108,8 +112,12 @@ class SpoolFile:
 
     def arrive(self, packs: Packs) -> None:
         """Make it durable under its number among the packs, not yet one of them. Writer thread; OSError."""
+        if self._untrusted:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
         if not self._durable:
+            self._untrusted = True  # after a failed sync another one that succeeds means nothing
             self._files.fdatasync(self._fd)
+            self._untrusted = False
             target = packs.path(self.number, ARRIVING)
             self._files.rename(self._path, target)
             self._path = target
@@ -117,9 +125,13 @@ class SpoolFile:
             self._durable = True
 
     def settle(self, packs: Packs) -> None:
-        """Its transaction is committed: it is a pack. (A rename that a crash undoes is repeated at start.)"""
-        self._files.rename(self._path, packs.path(self.number))
+        """Its transaction is committed: it is a pack. Readers find it by its old name too, and a rename that
+        fails, or that a crash undoes, is made up for at start."""
         self._close()
+        try:
+            self._files.rename(self._path, packs.path(self.number))
+        except OSError as error:
+            _log.error("%s keeps its name for now: %s", self._path, error)
 
     def discard(self) -> None:
         """Remove the file unless it became a pack."""

@@ -369,7 +369,7 @@ class MailStore:
         self, state: MailboxState, change: Callable[[Transaction], T], other: MailboxState | None = None
     ) -> T:
         def checked(transaction: Transaction) -> T:
-            if not state.alive or not (other is None or other.alive):
+            if not transaction.get(state, "alive") or not (other is None or transaction.get(other, "alive")):
                 raise MailboxNotFound("the mailbox is gone")
             return change(transaction)
 

@@ -12,6 +12,7 @@ from postkeep.storage.catalogue import AccountState, Catalogue, MailboxState
 from postkeep.storage.database import Bindings, json_value
 
 KEYWORD_LIMIT = 62
+Owner = AccountState | MailboxState
 _MISSING = object()
 
 
@@ -23,7 +24,7 @@ class Transaction:
         self.connection = connection
         self.catalogue = catalogue
         self.touched: dict[MailboxState, None] = {}
-        self._pending: dict[tuple[AccountState, str], Any] = {}
+        self._pending: dict[tuple[Owner, str], Any] = {}
         self._after: list[Callable[[], None]] = []
         self._undo: list[Callable[[], None]] = []
 
@@ -66,12 +67,12 @@ class Transaction:
         state.modseq = account.modseq
         return account.modseq
 
-    def get(self, owner: AccountState, name: str) -> Any:
+    def get(self, owner: Owner, name: str) -> Any:
         """An attribute as this batch has left it so far."""
         value = self._pending.get((owner, name), _MISSING)
         return getattr(owner, name) if value is _MISSING else value
 
-    def put(self, owner: AccountState, name: str, value: Any) -> None:
+    def put(self, owner: Owner, name: str, value: Any) -> None:
         """Set an attribute when the batch commits (keywords and names by their setters)."""
         key = (owner, name)
         self._undo.append(partial(_reset, self._pending, key, self._pending.get(key, _MISSING)))
@@ -96,9 +97,9 @@ class Transaction:
         for action in self._after:
             action()
         for (owner, name), value in self._pending.items():
-            if name == "names":
+            if name == "names" and isinstance(owner, AccountState):
                 self.catalogue.set_names(owner, value)
-            elif name == "keywords":
+            elif name == "keywords" and isinstance(owner, AccountState):
                 owner.set_keywords(value)
             else:
                 setattr(owner, name, value)
@@ -150,7 +151,7 @@ def _restore(state: MailboxState, counters: Any, dirty: bool, account: tuple[int
     state.account.modseq, state.account.octets, state.account.messages = account
 
 
-def _reset(pending: dict[tuple[AccountState, str], Any], key: tuple[AccountState, str], value: Any) -> None:
+def _reset(pending: dict[tuple[Owner, str], Any], key: tuple[Owner, str], value: Any) -> None:
     if value is _MISSING:
         del pending[key]
     else:

@@ -222,6 +222,7 @@ class Writer:
                 with contextlib.suppress(OSError):  # cut again at start, and overwritten before
                     self._active.cut()
             raise
+        # From here on it is durable: nothing may fail, or it would be done again.
         if written:
             assert self._active is not None
             self._active.advance(written)
