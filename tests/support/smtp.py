@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -147,6 +149,7 @@ class FakeDirectory:
                 ("root", ("postmaster",), 0),
             ]
         }
+        self.size_limit = 0
         self.lists: dict[str, tuple[str, ...]] = {
             "sales@example.test": ("alice@example.test", "bob@example.test"),
             "twice@example.test": ("alice@example.test", "alice@example.test"),
@@ -154,8 +157,13 @@ class FakeDirectory:
             "nobody@example.test": (),
         }
 
-    def domains(self) -> Sequence[Domain]:
-        return (Domain("example.test", primary=True, aliases=("alias.test",)),)
+    primary_domain = "example.test"
+
+    def domain(self, name: str) -> Domain | None:
+        known = Domain(
+            "example.test", primary=True, aliases=("alias.test",), max_message_size=self.size_limit
+        )
+        return known if name == "example.test" else None
 
     def is_local(self, domain: str) -> bool:
         return domain in ("example.test", "alias.test")
@@ -266,14 +274,21 @@ def client_tls() -> ssl.SSLContext:
 class SmtpWorld:
     """All the parts; `connect` gives a client that has read the greeting."""
 
-    def __init__(self, settings: SmtpSettings | None = None, clock: Any = None, **changes: Any) -> None:
+    def __init__(
+        self,
+        settings: SmtpSettings | None = None,
+        clock: Any = None,
+        store: Any = None,
+        bus: Any = None,
+        **changes: Any,
+    ) -> None:
         self.settings = replace(settings or SmtpSettings(), **changes)
         self.clock = clock or SystemClock()
         self.logs: Any = FakeLogs()
-        self.store: Any = FakeStore()
+        self.store: Any = FakeStore() if store is None else store
         self.directory: Any = FakeDirectory()
-        self.queue: Any = FakeQueue(self.store.order)
-        self.bus: Any = FakeBus()
+        self.queue: Any = FakeQueue(getattr(self.store, "order", []))
+        self.bus: Any = FakeBus() if bus is None else bus
         self.authenticator: Any = FakeAuthenticator(self.directory)
         self.limiter = ConnectionLimiter(
             self.settings.maximum_connections, self.settings.maximum_connections_per_address
@@ -374,16 +389,34 @@ class SmtpClient:
 
     async def at_end(self) -> bytes:
         """What still comes until the connection ends."""
-        return await asyncio.wait_for(self.reader.read(), 10)
+        pieces = []
+        with contextlib.suppress(ConnectionError):  # closed with input unread: an RST behind the last words
+            while piece := await asyncio.wait_for(self.reader.read(65_536), 10):
+                pieces.append(piece)
+        return b"".join(pieces)
 
     async def start_tls(self) -> None:
         assert (await self.do("STARTTLS")).startswith(b"220 ")
         await self.writer.start_tls(client_tls())
 
+    def reset(self) -> None:
+        """End the connection as a crashed peer's kernel does: RST."""
+        sock = self.writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
+
     async def close(self) -> None:
         self.writer.close()
         with contextlib.suppress(Exception):
             await asyncio.wait_for(self.writer.wait_closed(), 2)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let everything run until it holds; fails after ten seconds."""
+    end = asyncio.get_running_loop().time() + 10
+    while not condition():
+        assert asyncio.get_running_loop().time() < end, "it never came"
+        await asyncio.sleep(0)
 
 
 @contextlib.asynccontextmanager

@@ -62,9 +62,9 @@ class Admission:
         """Largest message that this client may send, in octets; 0 means any."""
         limit = self._settings.maximum_message_size
         if client.account is not None:
-            for domain in self._directory.domains():
-                if domain.name == client.account.domain and domain.max_message_size:
-                    limit = min(limit or domain.max_message_size, domain.max_message_size)
+            domain = self._directory.domain(client.account.domain)
+            if domain is not None and domain.max_message_size:
+                limit = min(limit or domain.max_message_size, domain.max_message_size)
         return limit
 
     def sender(self, client: Client, transaction: Transaction, path: str) -> Verdict:
@@ -104,9 +104,9 @@ class Admission:
         if sender.key == account.key:
             return True
         if sender.local.lower() in (account.name, *(alias.lower() for alias in account.aliases)):
-            for domain in self._directory.domains():
-                if domain.name == account.domain:
-                    return sender.domain == domain.name or sender.domain in domain.aliases
+            domain = self._directory.domain(account.domain)
+            if domain is not None and (sender.domain == domain.name or sender.domain in domain.aliases):
+                return True
         if not self._directory.is_local(sender.domain):
             return False
         return any(found.key == account.key for found in self._directory.resolve(sender).accounts)
@@ -121,7 +121,8 @@ class Admission:
             return NEEDS_UTF8
         try:
             if path.lower() == "postmaster":
-                address = Address("postmaster", self._primary_domain())  # RFC 5321 §4.5.1
+                # RFC 5321 §4.5.1: without a domain too
+                address = Address("postmaster", self._directory.primary_domain or self._hostname)
             else:
                 address = parse_address(path)
         except (InvalidAddress, UnicodeError, ValueError):
@@ -129,7 +130,7 @@ class Admission:
         if self._directory.is_local(address.domain):
             verdict = self._local(client, transaction, address, notify, original)
         elif client.account is not None or client.trusted:
-            transaction.remote[address.key] = QueuedRecipient(address, original, notify)
+            transaction.remote[str(address)] = QueuedRecipient(address, original, notify)
             verdict = RECIPIENT_OK
         else:
             self._logs.security.write(
@@ -161,13 +162,7 @@ class Admission:
         for account in live:
             transaction.accounts[account.key] = account
         for remote in found.remote:
-            transaction.remote.setdefault(remote.key, QueuedRecipient(remote, original, notify))
+            transaction.remote.setdefault(str(remote), QueuedRecipient(remote, original, notify))
         if live and "SUCCESS" in notify:
             transaction.notify.append(QueuedRecipient(address, original, notify))
         return RECIPIENT_OK
-
-    def _primary_domain(self) -> str:
-        for domain in self._directory.domains():
-            if domain.primary:
-                return str(domain.name)
-        return self._hostname

@@ -51,6 +51,7 @@ class Transaction:
         self.accounts: dict[str, Account] = {}
         """By account key: each gets it once, whatever ways lead there."""
         self.remote: dict[str, QueuedRecipient] = {}
+        """By address as written: other servers may tell cases of letters apart (RFC 5321 §2.4)."""
         self.notify: list[QueuedRecipient] = []
         """Local recipients whose delivery the sender wants to hear of (RFC 3461 §4.1)."""
 

@@ -16,11 +16,11 @@ async def verify(server: "SmtpServer", client: Client, credentials: LoginPasswor
     try:
         login, password = credentials.login.decode(), credentials.password.decode()
     except UnicodeDecodeError:
-        return _failed(server, client, "(not UTF-8)")
+        return _failed(server, client)
     try:
         account = await server.authenticator.verify(login, password, peer=client.address, service="SMTP")
     except AuthenticationFailed:
-        return _failed(server, client, login)
+        return _failed(server, client)
     except Throttled:
         return _refusal("454 4.7.0 Too many tries, come back later")
     client.account = account
@@ -28,10 +28,9 @@ async def verify(server: "SmtpServer", client: Client, credentials: LoginPasswor
     return AuthResult(success=True, auth_data=account)
 
 
-def _failed(server: "SmtpServer", client: Client, login: str) -> AuthResult:
+def _failed(server: "SmtpServer", client: Client) -> AuthResult:
     client.trusted = False  # SMT-1: after a failed AUTH the address no longer helps
     client.failed_logins += 1
-    server.logs.security.write(f"SMTP: login as {login[:100]} failed, peer={client.address}")
     if client.failed_logins >= server.settings.maximum_failed_logins:
         return _refusal("421 4.7.0 Too many failed logins, goodbye")
     return _refusal("535 5.7.8 Authentication credentials invalid")

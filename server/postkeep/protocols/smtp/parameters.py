@@ -14,7 +14,6 @@ _XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})+\Z")
 # RFC 6533 §3: utf-8-addr-xtext and utf-8-addr-unitext, \x{HEX} being plain xtext characters
 _ORCPT = re.compile(r"[A-Za-z0-9-]{1,40};(?:[!-*,-<>-~\u0080-\ud7ff\ue000-\U0010ffff]|\+[0-9A-F]{2})+\Z")
 _NOTIFY = frozenset({"SUCCESS", "FAILURE", "DELAY"})
-_XTEXT_PAIR = re.compile(r"\+([0-9A-F]{2})")
 
 
 def take(text: str, known: frozenset[str]) -> tuple[dict[str, str | None], str]:
@@ -65,15 +64,6 @@ def check_rcpt(found: dict[str, str | None]) -> tuple[str, str] | None:
         wishes = notify.split(",")
         if notify != "NEVER" and (not _NOTIFY.issuperset(wishes) or len(set(wishes)) != len(wishes)):
             return None
-    if "ORCPT" in found and (len(original.encode()) > ORCPT_LIMIT or not _ORCPT.match(original)):
+    if "ORCPT" in found and (not _ORCPT.match(original) or len(original.encode()) > ORCPT_LIMIT):
         return None
     return notify, original
-
-
-def decode_xtext(text: str) -> str:
-    """What xtext stands for (RFC 3461 §4), for people to read; octets over 127 become U+FFFD.
-
-    >>> decode_xtext("a+2Bb+3D")
-    'a+b='
-    """
-    return _XTEXT_PAIR.sub(lambda pair: chr(code) if (code := int(pair[1], 16)) < 128 else "\ufffd", text)

@@ -53,7 +53,7 @@ class CommandReader:
         self._buffer += data
         if self._waiter is not None:
             self._wake()
-        if len(self._buffer) > BUFFER_LIMIT and not self._paused:
+        if len(self._buffer) > BUFFER_LIMIT and not (self._paused or self._transport.is_closing()):
             self._paused = True
             self._transport.pause_reading()
 
@@ -91,7 +91,7 @@ class CommandReader:
         else:
             line = bytes(buffer[:end])
             del buffer[:end]
-        if self._paused:
+        if self._paused and len(buffer) <= BUFFER_LIMIT // 2:
             self._resume()
         return line
 

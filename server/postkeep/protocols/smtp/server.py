@@ -9,6 +9,7 @@ from typing import Literal
 from postkeep.config.smtp import SmtpSettings
 from postkeep.protocols.smtp.connection import SmtpConnection
 from postkeep.protocols.smtp.hooks import Hooks
+from postkeep.protocols.smtp.link import SmtpLink
 from postkeep.runtime.certificates import Certificates
 from postkeep.runtime.clock import Clock
 from postkeep.runtime.limits import ConnectionLimiter
@@ -45,7 +46,7 @@ class SmtpServer:
         self.tick = float(min(settings.command_timeout, settings.data_timeout))
         """Seconds between two looks at a connection's deadline, at most."""
         self._limiter = limiter
-        self._connections: set[SmtpConnection] = set()
+        self._connections: set[SmtpLink] = set()
         self._stopping = False
         self._all_gone: asyncio.Event | None = None
         # Its log repeats what ours say, and warns of what we do on purpose.
@@ -59,7 +60,7 @@ class SmtpServer:
     def connections(self) -> int:
         return len(self._connections)
 
-    def admit(self, connection: SmtpConnection) -> bytes | None:
+    def admit(self, connection: SmtpLink) -> bytes | None:
         """None, and the connection is counted until `gone`; or the reply to turn it away with."""
         if self._stopping:
             return b"421 4.3.2 Server is going down\r\n"
@@ -69,14 +70,14 @@ class SmtpServer:
         self._connections.add(connection)
         return None
 
-    def gone(self, connection: SmtpConnection) -> None:
+    def gone(self, connection: SmtpLink) -> None:
         if connection in self._connections:
             self._connections.remove(connection)
             self._limiter.release(connection.address)
             if not self._connections and self._all_gone is not None:
                 self._all_gone.set()
 
-    def broken(self, connection: SmtpConnection, error: Exception) -> None:
+    def broken(self, connection: SmtpLink, error: Exception) -> None:
         """A command raised what it should not have; the peer gets 451."""
         trace = " | ".join(line.strip() for line in traceback.format_exception(error)[-3:])
         self.logs.error.write(f"SMTP: error in the session of {connection.address}: {trace}")

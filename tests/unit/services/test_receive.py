@@ -1,0 +1,218 @@
+"""Trace fields, header watching, admission and the transaction, without a network."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from postkeep.domain.account import Account
+from postkeep.domain.address import Address
+from postkeep.domain.errors import StorageFull
+from postkeep.services.admission import NOT_YOURS, SENDER_OK, TOO_BIG
+from postkeep.services.envelope import Client, Transaction
+from postkeep.services.trace import HEADER_LIMIT, Dates, HeaderWatch, protocol_name, received_from
+
+from tests.support.smtp import SmtpWorld, until
+
+
+def _watch(*chunks: bytes) -> HeaderWatch:
+    watch = HeaderWatch()
+    for chunk in chunks:
+        watch.see(chunk)
+    watch.end()
+    return watch
+
+
+def test_watch_counts_received_in_the_header_only() -> None:
+    watch = _watch(b"Received: a\r\nRECEIVED: b\r\n\tfolded Received: no\r\nDate: x\r\n\r\nReceived: c\r\n")
+    assert watch.hops == 2
+    assert watch.has_date
+    assert not watch.has_message_id
+
+
+@pytest.mark.parametrize("step", [1, 3, 7, 1000])
+def test_watch_does_not_care_for_chunks(step: int) -> None:
+    data = b"Received: a\r\nMessage-Id: <x>\r\nSubject: y\r\n\r\nDate: in the body\r\n"
+    watch = _watch(*(data[at : at + step] for at in range(0, len(data), step)))
+    assert (watch.hops, watch.has_message_id, watch.has_date) == (1, True, False)
+
+
+def test_watch_of_a_message_without_a_body() -> None:
+    assert _watch(b"Date: x\r\nMessage-ID: <x>\r\n").has_date
+
+
+def test_watch_of_a_message_without_a_header() -> None:
+    assert _watch(b"\r\nDate: x\r\n").has_date is False
+    assert _watch(b"\r\nDate: x\r\n").starts_with_header
+    assert _watch(b"Dear all,\r\nDate: x\r\n").starts_with_header is False
+    assert _watch(b"From alice Mon Jan 1\r\nSubject: x\r\n\r\n").starts_with_header
+    assert _watch().starts_with_header
+
+
+def test_watch_gives_up_on_an_endless_header() -> None:
+    watch = HeaderWatch()
+    watch.see(b"Received: a\r\n" * (HEADER_LIMIT // 13 + 2))
+    assert watch.hops > 1000
+    assert watch._head is None
+
+
+def test_dates_are_formatted_once_a_second() -> None:
+    dates = Dates()
+    first = dates.text(1767225600.2)
+    assert first == b"Thu, 01 Jan 2026 00:00:00 +0000"
+    assert dates.text(1767225600.9) is first
+    assert dates.text(1767225601.0) == b"Thu, 01 Jan 2026 00:00:01 +0000"
+
+
+@pytest.mark.parametrize(
+    ("extended", "tls", "login", "utf8", "expected"),
+    [
+        (False, False, False, False, "SMTP"),
+        (True, False, False, False, "ESMTP"),
+        (True, True, False, False, "ESMTPS"),
+        (True, False, True, False, "ESMTPA"),
+        (True, True, True, False, "ESMTPSA"),
+        (True, False, False, True, "UTF8SMTP"),
+        (True, True, True, True, "UTF8SMTPSA"),
+    ],
+)
+def test_with_protocol(extended: bool, tls: bool, login: bool, utf8: bool, expected: str) -> None:
+    assert protocol_name(extended=extended, tls=tls, authenticated=login, smtputf8=utf8) == expected
+
+
+def test_received_of_an_ipv6_peer_with_a_hostile_name() -> None:
+    line = received_from("x) (y\r\nBcc: z", "2001:db8::1", "mail.test", "ESMTP", "TLSv1.3 AES")
+    assert line == (
+        b"Received: from x???y??Bcc:?z ([IPv6:2001:db8::1])\r\n\tby mail.test with ESMTP\r\n\t(TLSv1.3 AES) id "
+    )
+
+
+@pytest.fixture
+def world() -> SmtpWorld:
+    return SmtpWorld(relay_networks=("192.0.2.0/24", "2001:db8::/32"))
+
+
+@pytest.mark.parametrize(
+    ("address", "trusted"),
+    [
+        ("192.0.2.7", True),
+        ("::ffff:192.0.2.7", True),
+        ("192.0.3.7", False),
+        ("2001:db8::5", True),
+        ("2001:db9::5", False),
+        ("fe80::1%eth0", False),
+        ("local", False),
+    ],
+)
+async def test_relay_networks(world: SmtpWorld, address: str, trusted: bool) -> None:
+    assert world.receiver.admission.is_trusted(address) is trusted
+
+
+async def test_nobody_is_trusted_by_default() -> None:
+    assert SmtpWorld().receiver.admission.is_trusted("127.0.0.1") is False
+
+
+async def test_size_limit_of_the_users_domain(world: SmtpWorld) -> None:
+    world.directory.size_limit = 1000
+    admission = world.receiver.admission
+    user = Client("192.0.2.1", account=world.directory.users["alice"])
+    transaction = Transaction()
+    transaction.size = 1001
+    assert admission.sender(user, transaction, "alice@example.test") is TOO_BIG
+    assert admission.sender(Client("192.0.2.1"), transaction, "a@outside.test") is SENDER_OK
+
+
+async def test_a_user_whose_mail_is_forwarded_away_still_owns_the_address(world: SmtpWorld) -> None:
+    account: Account = replace(
+        world.directory.users["alice"], forwards=("x@elsewhere.test",), keep_copy=False
+    )
+    world.directory.users.pop("alice")
+    admission = world.receiver.admission
+    client = Client("192.0.2.1", account=account)
+    assert admission.sender(client, Transaction(), "al.ice@alias.test") is SENDER_OK
+    assert admission.sender(client, Transaction(), "root@example.test") is NOT_YOURS
+
+
+async def _take(world: SmtpWorld, transaction: Transaction, content: bytes) -> Any:
+    incoming = world.receiver.content()
+    incoming.write(content)
+    return await world.receiver.finish(Client("192.0.2.1", name="c", extended=True), transaction, incoming)
+
+
+async def _transaction(world: SmtpWorld, *recipients: str, sender: str = "a@outside.test") -> Transaction:
+    client = Client("192.0.2.1", trusted=True)
+    transaction = Transaction()
+    assert world.receiver.admission.sender(client, transaction, sender).ok
+    for recipient in recipients:
+        assert world.receiver.admission.recipient(client, transaction, recipient).ok
+    return transaction
+
+
+async def test_ids_are_unique(world: SmtpWorld) -> None:
+    verdicts = set()
+    for _ in range(500):
+        verdicts.add((await _take(world, await _transaction(world, "alice@example.test"), b"\r\nx\r\n")).text)
+    assert len(verdicts) == 500
+
+
+async def test_full_mailbox_among_others_is_bounced_not_lost(world: SmtpWorld) -> None:
+    await world.store.create_account("dave@example.test")
+    world.store.used["dave@example.test"] = (9_990, 1)
+    world.directory.lists["all@example.test"] = ("dave@example.test", "alice@example.test")
+    transaction = await _transaction(world, "all@example.test", sender="bob@example.test")
+    assert (await _take(world, transaction, b"Subject: long\r\n\r\n" + b"x" * 400 + b"\r\n")).ok
+    assert len(world.store.messages("alice@example.test")) == 1
+    assert world.store.messages("dave@example.test") == []
+    (bounce,) = world.store.messages("bob@example.test")
+    assert b"Status: 5.2.2" in bounce
+    assert b"dave@example.test" in bounce
+
+
+async def test_null_sender_gets_no_notification(world: SmtpWorld) -> None:
+    client = Client("192.0.2.1")
+    transaction = Transaction()
+    world.receiver.admission.sender(client, transaction, "")
+    world.receiver.admission.recipient(client, transaction, "alice@example.test", "SUCCESS")
+    assert (await _take(world, transaction, b"\r\nx\r\n")).ok
+    assert len(world.store.delivered) == 1
+    assert world.queue.prepared == []
+
+
+async def test_notification_that_fails_does_not_take_the_250_back(world: SmtpWorld) -> None:
+    client = Client("192.0.2.1")
+    transaction = Transaction()
+    world.receiver.admission.sender(client, transaction, "far@outside.test")
+    world.receiver.admission.recipient(client, transaction, "alice@example.test", "SUCCESS")
+    world.queue.failure = StorageFull("full")
+    assert (await _take(world, transaction, b"\r\nx\r\n")).ok
+    assert "notification" in world.logs.error.lines[0]
+
+
+async def test_cancelled_commit_discards_the_queue_files(world: SmtpWorld) -> None:
+    world.store.gate = asyncio.Event()
+    transaction = await _transaction(world, "alice@example.test", "x@elsewhere.test")
+    task = asyncio.create_task(_take(world, transaction, b"\r\nx\r\n"))
+    await until(lambda: world.queue.prepared)
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert world.queue.discarded == ["q1"]
+    assert world.queue.activated == []
+    assert world.store.bodies[0].discarded
+
+
+async def test_remote_recipients_that_differ_in_case_are_two(world: SmtpWorld) -> None:
+    transaction = await _transaction(world, "Bob@elsewhere.test", "bob@elsewhere.test", "bob@ELSEWHERE.test")
+    await _take(world, transaction, b"\r\nx\r\n")
+    assert [one.address for one in world.queue.prepared[0]["recipients"]] == [
+        Address("Bob", "elsewhere.test"),
+        Address("bob", "elsewhere.test"),
+    ]
+
+
+async def test_log_line_of_many_recipients_is_bounded(world: SmtpWorld) -> None:
+    transaction = await _transaction(world, *(f"user{number}@elsewhere.test" for number in range(100)))
+    await _take(world, transaction, b"\r\nx\r\n")
+    assert len(world.logs.mail.lines[0]) < 1000
+    assert "and 80 more" in world.logs.mail.lines[0]
