@@ -15,9 +15,3 @@ class GeneralSettings:
         "DNS name of this server: in greetings, Received fields and the certificate",
         keywords="internet hostname fqdn helo ehlo dns",
     )
-    resolver_file: str = setting(
-        "",
-        "ResolverFile",
-        "Answer DNS queries from this file instead of the network (closed labs and tests); empty: real DNS",
-        keywords="dns resolver zone mx",
-    )

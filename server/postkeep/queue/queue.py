@@ -185,8 +185,11 @@ class Queue:
 
     # --- life -----------------------------------------------------------------------------------------
 
-    async def start(self) -> None:
-        """Resume what lies in the folder. StorageFailed when it cannot be read."""
+    async def start(self, *, deliver: bool = True) -> None:
+        """Resume what lies in the folder; `deliver` off: only to look at it and remove from it.
+
+        StorageFailed when it cannot be read.
+        """
         found = await self._files.load()
         for line in found.damaged:
             self._logs.error.write(f"Queue: {line}; the file is left where it is and not delivered")
@@ -195,14 +198,16 @@ class Queue:
                 f"Queue: removed {len(found.leftovers)} files of messages that were never accepted, or were "
                 f"finished: {', '.join(found.leftovers[:10])}{', …' if len(found.leftovers) > 10 else ''}"
             )
-        self._running = True
+        self._running = deliver
         for entry in found.entries:
             self._entries[entry.id] = entry
+            if not deliver:
+                continue
             if entry.finished:
                 await self._save(entry)
             else:
                 self._plan(entry)
-        if found.entries:
+        if found.entries and deliver:
             self._logs.operations.write(f"Queue: {len(self._entries)} messages wait for delivery")
 
     async def stop(self, limit: float = STOP_LIMIT) -> None:

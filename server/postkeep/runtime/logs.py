@@ -7,6 +7,7 @@ are written as escapes, so nobody outside can forge an entry or drive the termin
 """
 
 import contextlib
+import logging
 import os
 import sys
 import threading
@@ -50,7 +51,8 @@ def _escape(char: str) -> str:
 def timestamp(seconds: float) -> str:
     """Local time as the logs write it: 24/Nov/2026 17:40:01."""
     at = time.localtime(seconds)
-    return f"{at.tm_mday:02d}/{_MONTHS[at.tm_mon - 1]}/{at.tm_year} {at.tm_hour:02d}:{at.tm_min:02d}:{at.tm_sec:02d}"
+    day = f"{at.tm_mday:02d}/{_MONTHS[at.tm_mon - 1]}/{at.tm_year}"
+    return f"{day} {at.tm_hour:02d}:{at.tm_min:02d}:{at.tm_sec:02d}"
 
 
 class Log:
@@ -267,3 +269,26 @@ class Logs:
     def close(self) -> None:
         for log in self._all.values():
             log.close()
+
+
+class Bridge(logging.Handler):
+    """What code below the services says through Python's logging, into Error, Warning and Debug."""
+
+    def __init__(self, logs: Logs) -> None:
+        super().__init__(logging.INFO)
+        self._logs = logs
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = record.getMessage()
+            if record.exc_info is not None and record.exc_info[1] is not None:
+                text = f"{text}: {type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
+        except Exception:
+            self.handleError(record)
+            return
+        if record.levelno >= logging.ERROR:
+            self._logs.error.write(text)
+        elif record.levelno >= logging.WARNING:
+            self._logs.warning.write(text)
+        else:
+            self._logs.operations.write(text)

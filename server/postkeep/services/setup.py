@@ -30,12 +30,12 @@ FOLDERS = (
     "store/queue",
     "store/logs",
 )
-"""What a data folder holds beside its two files (SET-4); run/ has the lock and the socket of a running engine."""
+"""What a data folder holds beside its two files (SET-4); run/ is for the engine's lock and socket."""
 PASSWORD_MINIMUM = 8
 
 
 class Setup(NamedTuple):
-    """What the first set-up asks for. `domain` becomes the primary one, `administrator` may change everything."""
+    """What the first set-up asks for. `domain` becomes the primary one."""
 
     hostname: str
     domain: str

@@ -1,0 +1,124 @@
+"""postkeep: the command line's entry."""
+
+from pathlib import Path
+
+import click
+
+from postkeep import __version__
+from postkeep.cli.client import run
+from postkeep.cli.domains import alias, domain
+from postkeep.cli.operation import log, queue, service, setting, status
+from postkeep.cli.options import data_option, password_options, read_password
+from postkeep.cli.store import rebuild, verify
+from postkeep.cli.users import user
+from postkeep.domain.errors import PostkeepError
+
+_HIGHEST_OFFSET = 61_000
+offset_option = click.option(
+    "--port-offset",
+    type=click.IntRange(0, _HIGHEST_OFFSET),
+    default=0,
+    show_default=True,
+    help="Added to every port, so that ports below 1024 need no privilege.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def main() -> None:
+    """Postkeep, an all-in-one mail server.
+
+    Begin with `postkeep init`, then `postkeep serve`; or look around with `postkeep demo`. The other
+    commands work on the data folder whether the engine runs or not.
+    """
+
+
+for command in (alias, domain, log, queue, rebuild, service, setting, status, user, verify):
+    main.add_command(command)
+
+
+@main.command()
+def version() -> None:
+    """Print the version."""
+    click.echo(f"postkeep {__version__}")
+
+
+@main.command()
+@click.option("--hostname", required=True, help="DNS name of this server, like mail.example.com.")
+@click.option("--domain", required=True, help="The primary e-mail domain, like example.com.")
+@click.option("--admin", required=True, help="Name of the first administrator, who is a user too.")
+@password_options
+@data_option
+def init(
+    hostname: str,
+    domain: str,
+    admin: str,
+    password_file: str | None,
+    password_stdin: bool,
+    data: Path,
+) -> None:
+    """Set a data folder up: layout, configuration, administrator, self-signed certificate."""
+    from postkeep.runtime.clock import SystemClock
+    from postkeep.runtime.files import SystemFiles
+    from postkeep.services.passwords import PasswordHashes
+    from postkeep.services.setup import Setup, set_up
+
+    setup = Setup(
+        hostname, domain, admin, read_password(password_file, password_stdin, ask=f"Password of {admin}")
+    )
+
+    async def work() -> str:
+        hashes = PasswordHashes()
+        try:
+            return (await set_up(data, setup, SystemFiles(), SystemClock(), hashes)).key
+        finally:
+            hashes.close()
+
+    click.echo(
+        f"{data} is set up; the administrator is {run(work)}. Start with: postkeep serve --data {data}"
+    )
+
+
+@main.command()
+@offset_option
+@click.option("--address", help="Listen on this address instead of the ListenAddress setting.")
+@data_option
+def serve(port_offset: int, address: str | None, data: Path) -> None:
+    """Run the server until SIGTERM or Ctrl+C. Prints `ready` when all services listen."""
+    import uvloop
+
+    from postkeep.app import Engine
+    from postkeep.app import serve as serve_engine
+
+    engine = Engine(data.absolute(), port_offset, address=address)
+    try:
+        uvloop.run(serve_engine(engine, lambda _: click.echo("ready")))
+    except (PostkeepError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+@main.command()
+@offset_option
+@data_option
+def demo(port_offset: int, data: Path) -> None:
+    """Run a demo server on 127.0.0.1: domain example.test, users alice and bob, some mail."""
+    import uvloop
+
+    from postkeep.app import Engine
+    from postkeep.app import serve as serve_engine
+    from postkeep.cli.demo import announce, prepare
+
+    data = data.absolute()
+
+    async def work() -> None:
+        passwords = await prepare(data)
+        engine = Engine(data, port_offset, address="127.0.0.1")
+        await serve_engine(engine, lambda started: announce(started, data, passwords))
+
+    try:
+        uvloop.run(work())
+    except (PostkeepError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+if __name__ == "__main__":
+    main()
