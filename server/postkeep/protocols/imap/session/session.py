@@ -14,6 +14,7 @@ from postkeep.domain import errors
 from postkeep.domain.account import Account
 from postkeep.domain.change import Change
 from postkeep.protocols.imap.codec import (
+    COMMAND_LIMIT,
     AppendLiteral,
     Codec,
     Command,
@@ -182,7 +183,7 @@ class Session:
         self.owner = owner
         self.account = account
         self.state = State.AUTHENTICATED
-        self.wire.codec.command_limit = 65_536
+        self.wire.codec.command_limit = COMMAND_LIMIT
         self.wire.logged_in()
 
     def select(self, view: View) -> None:
