@@ -104,7 +104,11 @@ class Incoming:
         The Incoming is used up; the Body must be delivered or discarded."""
         if self._spool is not None:
             spool, self._spool = self._spool, None
-            work = self._intake.workers.submit(_spooled_body, self._intake, spool, prefix)
+            try:
+                work = self._intake.workers.submit(_spooled_body, self._intake, spool, prefix)
+            except RuntimeError as error:
+                spool.discard()
+                raise StorageFailed("the store is closed") from error
             try:
                 return await asyncio.wrap_future(work)
             except BaseException:
@@ -116,11 +120,12 @@ class Incoming:
         if len(raw) <= _OFFLOAD:
             return _memory_body(self._intake, raw, prefix, memory)
         try:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._intake.workers, _memory_body, self._intake, raw, prefix, memory
-            )
-        except BaseException:
+            work = self._intake.workers.submit(_memory_body, self._intake, raw, prefix, memory)
+            return await asyncio.wrap_future(work)
+        except BaseException as error:
             self._intake.used -= memory
+            if isinstance(error, RuntimeError):
+                raise StorageFailed("the store is closed") from error
             raise
 
     def abort(self) -> None:

@@ -24,6 +24,9 @@ CREATE TEMP TABLE staying (pack INTEGER, offset INTEGER, refs INTEGER,
 """Tables of the writer's connection that `release` works with."""
 _COLUMNS = "uid, modseq, created, flags, keywords, size, date, pack, offset, length, msgid, thread, item"
 _INSERT = "INSERT INTO message VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+TOMBSTONE_CHANGES = 200_000
+"""Expunges are remembered for so many changes of the account, at least."""
+_FORGET_STEP = 2000
 _BETWEEN = "m.account = ?1 AND m.mailbox = ?2 AND m.uid BETWEEN ?3 AND ?4"
 _LISTED = "m.account = ?1 AND m.mailbox = ?2 AND m.uid IN (SELECT value FROM json_each(?3)) AND ?4 IS NULL"
 _DENSE = 4
@@ -217,8 +220,29 @@ def _take_out(tx: Transaction, state: MailboxState, uids: Sequence[int], dying: 
         (modseq,),
     )
     _apply(tx, "DELETE FROM message AS m WHERE ", state, uids)
+    if modseq > TOMBSTONE_CHANGES:
+        _forget(tx, state, modseq - TOMBSTONE_CHANGES)
     tx.flush(state)
     return Expunged(account.id, state.id, uids, modseq)
+
+
+def _forget(tx: Transaction, state: MailboxState, before: int) -> None:
+    """Drop a bounded number of tombstones older than `before`. A client that was away for longer is told all
+    UIDs that are not there (RFC 7162 §3.2.7 allows to tell more than was expunged since)."""
+    where = (state.account.id, state.id, before, _FORGET_STEP)
+    last = tx.execute(
+        "SELECT max(modseq) FROM (SELECT modseq FROM tombstone"
+        " WHERE account = ? AND mailbox = ? AND modseq < ? ORDER BY modseq LIMIT ?)",
+        where,
+    ).get
+    if last is not None:
+        tx.execute(
+            "DELETE FROM tombstone WHERE (account, mailbox, modseq, uid) IN"
+            " (SELECT account, mailbox, modseq, uid FROM tombstone"
+            " WHERE account = ? AND mailbox = ? AND modseq < ? ORDER BY modseq LIMIT ?)",
+            where,
+        )
+        tx.execute("UPDATE mailbox SET forgotten = ? WHERE id = ?", (last, state.id))
 
 
 def drop_first(tx: Transaction, account: int, mailbox: int, last: int) -> None:

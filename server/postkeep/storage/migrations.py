@@ -97,7 +97,10 @@ CREATE TABLE structure (
 ) STRICT;
 """
 
-MIGRATIONS: tuple[str, ...] = (_INITIAL,)
+# Tombstones are not kept for ever: `forgotten` is the modseq up to which those of a mailbox may be missing.
+_FORGOTTEN = "ALTER TABLE mailbox ADD COLUMN forgotten INTEGER NOT NULL DEFAULT 0"
+
+MIGRATIONS: tuple[str, ...] = (_INITIAL, _FORGOTTEN)
 
 
 def migrate(connection: apsw.Connection, migrations: Sequence[str] = MIGRATIONS) -> tuple[int, int]:

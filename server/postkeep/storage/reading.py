@@ -193,10 +193,16 @@ def _rows_of_ranges(
 
 
 def _expunged(connection: apsw.Connection, account: int, mailbox: int, modseq: int) -> "array[int]":
-    found = json_value(
-        connection,
-        "SELECT json_group_array(uid) FROM (SELECT uid FROM tombstone"
-        " WHERE account = ? AND mailbox = ? AND modseq > ? ORDER BY uid)",
-        (account, mailbox, modseq),
-    )
+    with connection:  # one snapshot
+        row = connection.execute("SELECT forgotten, uidnext FROM mailbox WHERE id = ?", (mailbox,)).fetchone()
+        if row is not None and modseq < row[0]:
+            there = _uids(connection, account, mailbox)
+            uidnext = max(row[1], there[-1] + 1 if there else 1)
+            return array("I", sorted(set(range(1, uidnext)).difference(there)))
+        found = json_value(
+            connection,
+            "SELECT json_group_array(uid) FROM (SELECT uid FROM tombstone"
+            " WHERE account = ? AND mailbox = ? AND modseq > ? ORDER BY uid)",
+            (account, mailbox, modseq),
+        )
     return array("I", found)

@@ -345,7 +345,7 @@ class MailStore:
             yield batch
 
     async def expunged_since(self, account: int, mailbox: int, modseq: int) -> "array[int]":
-        """Uids gone after `modseq`, ascending."""
+        """Uids gone after `modseq`, ascending; all that are not there when that is too long ago to know."""
         if self.catalogue.state(account, mailbox).counters.modseq <= modseq:
             return array("I")
         return await self.readers.expunged_since(account, mailbox, modseq)

@@ -261,3 +261,37 @@ async def test_structural_changes_in_one_batch_see_one_another(tmp_path: Path) -
     assert store.catalogue.states[store.mailbox(account, "two").id].name == "two"
     store = await same_after_reopening(store, tmp_path, account)
     await store.close()
+
+
+async def test_accounts_that_go_in_the_same_batch(tmp_path: Path) -> None:
+    """Attack: administrators at once: what comes after a deletion finds nothing, and leaves nothing."""
+    store = await open_store(tmp_path)
+    target = await inbox(store, "a@example.test")
+    await deliver(store, letter("x"), [target])
+    account = target.account
+    sent = store.mailbox(account, "Sent").id
+    results = await asyncio.gather(
+        store.rename_account("a@example.test", "b@example.test"),
+        store.rename_account("a@example.test", "c@example.test"),
+        store.delete_account("a@example.test"),
+        return_exceptions=True,
+    )
+    assert [type(result) for result in results] == [type(None), NotFound, NotFound]
+    assert store.account_id("b@example.test") == account
+    results = await asyncio.gather(
+        store.delete_account("b@example.test"),
+        store.rename_account("b@example.test", "d@example.test"),
+        store.create_mailbox(account, "late"),
+        store.copy(account, target.mailbox, [1], sent),
+        store.delete_account("b@example.test"),
+        return_exceptions=True,
+    )
+    assert results[0] is None
+    assert [type(result) for result in results[1:]] == [NotFound, NotFound, MailboxNotFound, NotFound]
+    while store._tasks:
+        await store._tasks["reap"]
+    for table in ("message", "mailbox", "account"):
+        assert store._connection.execute(f"SELECT count(*) FROM {table}").get == 0
+    assert not store.catalogue.states
+    assert not store.catalogue.by_key
+    await store.close()

@@ -214,6 +214,27 @@ async def test_move_is_one_change_and_keeps_the_record_alive(tmp_path: Path) -> 
     await store.close()
 
 
+async def test_old_expunges_are_forgotten_and_then_told_generously(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attack: endless deliver and expunge must not grow the database for ever."""
+    monkeypatch.setattr("postkeep.storage.messages.TOMBSTONE_CHANGES", 10)
+    store = await open_store(tmp_path)
+    target = await inbox(store, "a@example.test")
+    account, mailbox, _, _ = target
+    await fill(store, target, 40)
+    known = store.counters(account, mailbox).modseq
+    for uid in range(1, 31):
+        if uid != 7:
+            await store.expunge(account, mailbox, [uid])
+    assert store._connection.execute("SELECT count(*) FROM tombstone").get <= 11
+    gone = [uid for uid in range(1, 31) if uid != 7]
+    assert (await store.expunged_since(account, mailbox, known)).tolist() == gone
+    recent = store.counters(account, mailbox).modseq - 3
+    assert (await store.expunged_since(account, mailbox, recent)).tolist() == [28, 29, 30]
+    await store.close()
+
+
 async def test_copy_into_another_account_translates_keywords(tmp_path: Path) -> None:
     store = await open_store(tmp_path)
     first, second = await inbox(store, "a@example.test"), await inbox(store, "b@example.test")

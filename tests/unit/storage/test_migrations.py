@@ -28,6 +28,24 @@ async def test_a_filled_database_of_the_version_before_is_upgraded(tmp_path: Pat
     connection.close()
 
 
+async def test_a_store_of_the_first_schema_is_upgraded_and_works(tmp_path: Path) -> None:
+    """A database as the first version left it, with a message in it."""
+    store = await open_store(tmp_path / "now")
+    target = await inbox(store, "a@example.test")
+    await deliver(store, letter("kept"), [target])
+    await store.close()
+    connection = database.open_writer(tmp_path / "now" / database.NAME)
+    connection.execute("ALTER TABLE mailbox DROP COLUMN forgotten")
+    connection.pragma("user_version", 1)
+    connection.close()
+    store = await open_store(tmp_path / "now")
+    assert store._connection.pragma("user_version") == len(MIGRATIONS) > 1
+    assert store.counters(target.account, target.mailbox).messages == 1
+    await store.expunge(target.account, target.mailbox, [1])
+    assert (await store.expunged_since(target.account, target.mailbox, 1)).tolist() == [1]
+    await store.close()
+
+
 async def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
     store = await open_store(tmp_path)
     await store.close()
