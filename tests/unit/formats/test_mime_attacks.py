@@ -37,6 +37,13 @@ def test_attack_one_megabyte_of_boundary_lookalikes() -> None:
         timed(head + line * (MEGABYTE // len(line)), 1.0)
 
 
+def test_attack_lookalikes_are_counted() -> None:
+    head = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n"
+    for lines, parts in ((scanner.LOOKALIKE_LIMIT - 1, 2), (scanner.LOOKALIKE_LIMIT, 1)):
+        structure = timed(head + b"\r\n--bx" * lines + b"\r\n--b\r\n\r\nlast\r\n--b--", 1.0)
+        assert len(structure.parts) == 1 + parts
+
+
 def test_attack_boundaries_that_are_prefixes_of_one_another() -> None:
     data = b"".join(
         b"Content-Type: multipart/mixed; boundary=%b\r\n\r\n--%b\r\n" % (b"a" * n, b"a" * n)

@@ -70,8 +70,8 @@ _WANTED = (
 
 
 def _field_pattern(names: tuple[str, ...]) -> re.Pattern[bytes]:
-    """(name, folded body). The literal "\\n" in front lets the engine jump from line to line, the first letter
-    (in both cases, where the rest ignores case) from name to name."""
+    """(name, folded body). The literal "\\n" in front lets the engine jump from line to line, the first
+    letter (in both its cases; only the rest ignores case) from name to name."""
     rests: dict[str, list[str]] = {}
     for name in names:
         rests.setdefault(name[0], []).append(re.escape(name[1:]))
