@@ -220,7 +220,8 @@ class SmtpLink(SMTP):
             elif self._data is not None and self._data.keeps_pace(now, settings.data_minimum_rate):
                 self._deadline = now + settings.data_timeout
             else:
-                self._server.logs.security.write(f"SMTP: connection of {self.address} timed out")
+                if self._data is not None:
+                    self._server.logs.security.write(f"SMTP: message too slow, peer={self.address}")
                 self.hang_up(b"421 4.4.2 Timeout, closing the connection\r\n")
                 # A peer that does not read would hold the closing connection open for ever.
                 self._timer = clock.call_later(self._server.tick, self.abort)
