@@ -34,7 +34,7 @@ async def test_smtplib_submits() -> None:
         assert await asyncio.to_thread(submit, port) == {}
         (stored,) = world.store.messages("bob@example.test")
         parts = message_from_bytes(stored, policy=default).get_payload()
-        assert parts[0].get_content() == "Hallo\n.\n..\n.x\nEnde\n"
+        assert parts[0].get_content() == "Hallo\r\n.\r\n..\r\n.x\r\nEnde\r\n"
         assert parts[1].get_content() == bytes(range(256)) * 200
 
 
