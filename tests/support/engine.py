@@ -227,7 +227,7 @@ class Engine:
         self._ready.clear()
         self._lines.clear()
         command = [*self._program, "serve", "--data", str(self.data)]
-        command += ["--port-offset", str(self.ports.offset), *self._arguments]
+        command += ["--address", HOST, "--port-offset", str(self.ports.offset), *self._arguments]
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
