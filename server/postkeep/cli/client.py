@@ -6,14 +6,16 @@ import contextlib
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 import click
-import httpx
 
 from postkeep.domain.errors import PostkeepError
 from postkeep.runtime.unixsocket import reachable
+
+if TYPE_CHECKING:  # `postkeep serve` goes through here too, and needs no HTTP client in its memory
+    import httpx
 
 T = TypeVar("T")
 SOCKET = "run/admin.sock"
@@ -33,13 +35,15 @@ class Refused(click.ClickException):
 class Client:
     """Requests below /api/v1. Raises Refused with the server's words."""
 
-    def __init__(self, http: httpx.AsyncClient) -> None:
+    def __init__(self, http: "httpx.AsyncClient") -> None:
         self._http = http
 
     async def request(
         self, method: str, path: str, *, json: Any = None, params: Mapping[str, Any] | None = None
     ) -> Any:
         """`path` like "/users/alice", each part quoted by `part`. The decoded answer; None when empty."""
+        import httpx
+
         try:
             answer = await self._http.request(method, PREFIX + path, json=json, params=params)
         except httpx.HTTPError as error:
@@ -68,7 +72,7 @@ def part(text: str) -> str:
     return quote(text, safe="@")
 
 
-def _reason(answer: httpx.Response) -> str:
+def _reason(answer: "httpx.Response") -> str:
     try:
         return str(answer.json()["detail"])
     except (ValueError, KeyError, TypeError):
@@ -78,6 +82,8 @@ def _reason(answer: httpx.Response) -> str:
 @contextlib.asynccontextmanager
 async def connect(data: Path) -> AsyncIterator[Client]:
     """A client for the data folder, whether an engine runs on it or not."""
+    import httpx
+
     deadline = asyncio.get_running_loop().time() + WAIT
     while True:
         if await _answers(data / SOCKET):
@@ -124,7 +130,9 @@ async def _answers(path: Path) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def _over_socket(path: Path) -> AsyncIterator[httpx.AsyncClient]:
+async def _over_socket(path: Path) -> AsyncIterator["httpx.AsyncClient"]:
+    import httpx
+
     with reachable(path) as name:
         async with httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(uds=name),
