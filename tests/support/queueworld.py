@@ -112,11 +112,22 @@ class QueueWorld:
     async def until(self, condition: Callable[[], bool], seconds: float = 10) -> None:
         """Wait for a state of the queue: real I/O is under way, so the loop has to turn."""
         async with asyncio.timeout(seconds):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 - a queue has no event for “something changed”
                 await asyncio.sleep(0.002)
 
+    async def pass_time(self, condition: Callable[[], bool], step: float = 30, seconds: float = 10) -> float:
+        """Turn the clock in steps until `condition` holds, real I/O between; the seconds that it took."""
+        passed = 0.0
+        async with asyncio.timeout(seconds):
+            while not condition():
+                await self.clock.advance(step)
+                passed += step
+                await asyncio.sleep(0.005)
+        return passed
+
     async def empty(self) -> None:
-        await self.until(lambda: not self.queue.entries())
+        """No entries, and the last files removed too."""
+        await self.until(lambda: not self.queue.entries() and not self.names())
 
     async def settled(self) -> None:
         """Nothing under way."""

@@ -102,6 +102,7 @@ class Sink:
         self.open += 1
         self.most_open = max(self.open, self.most_open)
         try:
+            await self._tell()
             await self._serve(session, reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
             pass
@@ -133,6 +134,9 @@ class Sink:
             if verb == "QUIT":
                 return
             if verb == "STARTTLS" and self._answered == "220":
+                if self.tls is None:
+                    writer.write(b"500 what is this?\r\n")
+                    return
                 await writer.start_tls(self.tls)
                 session.tls = True
             elif verb == "AUTH" and self._answered == "334":

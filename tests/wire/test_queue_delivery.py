@@ -23,7 +23,9 @@ async def test_a_message_is_delivered_and_its_files_go(tmp_path: Path) -> None:
         assert message.mail == f"MAIL FROM:<alice@example.test> SIZE={len(MESSAGE)}"
         assert message.rcpts == ["RCPT TO:<bob@a.test>"]
         assert world.names() == []
-        assert f"Sent: id={name}, to=<bob@a.test>, relay=mx.a.test[127.0.0.1]:{server.port}" in world.logs.mail
+        assert (
+            f"Sent: id={name}, to=<bob@a.test>, relay=mx.a.test[127.0.0.1]:{server.port}" in world.logs.mail
+        )
         assert "250 2.0.0 taken as 0" in world.logs.mail
         assert server.sessions[0].commands[0] == "EHLO mail.example.test"
 
@@ -104,11 +106,13 @@ async def test_5xx_bounces_to_a_local_sender(tmp_path: Path) -> None:
 
 
 async def test_ret_full_returns_the_message(tmp_path: Path) -> None:
-    async with sink(lambda s, line: "554 5.7.1 no" if line == "." else None) as server:
-        async with queue_world(tmp_path, server) as world:
-            await world.send("bob@a.test", ret="FULL")
-            await world.empty()
-            assert MESSAGE in world.local.mail[0][2]
+    async with (
+        sink(lambda s, line: "554 5.7.1 no" if line == "." else None) as server,
+        queue_world(tmp_path, server) as world,
+    ):
+        await world.send("bob@a.test", ret="FULL")
+        await world.empty()
+        assert MESSAGE in world.local.mail[0][2]
 
 
 async def test_bounce_to_a_remote_sender_goes_through_the_queue_from_nobody(tmp_path: Path) -> None:
@@ -125,20 +129,24 @@ async def test_bounce_to_a_remote_sender_goes_through_the_queue_from_nobody(tmp_
 
 
 async def test_the_null_sender_is_never_told(tmp_path: Path) -> None:
-    async with sink(lambda s, line: "550 no" if line.startswith("RCPT") else None) as server:
-        async with queue_world(tmp_path, server) as world:
-            await world.send("bob@a.test", sender="")
-            await world.empty()
-            assert world.local.mail == []
-            assert "notification to <bob@a.test> cannot be delivered" in world.logs.error
+    async with (
+        sink(lambda s, line: "550 no" if line.startswith("RCPT") else None) as server,
+        queue_world(tmp_path, server) as world,
+    ):
+        await world.send("bob@a.test", sender="")
+        await world.empty()
+        assert world.local.mail == []
+        assert "notification to <bob@a.test> cannot be delivered" in world.logs.error
 
 
 async def test_notify_never_is_honoured(tmp_path: Path) -> None:
-    async with sink(lambda s, line: "550 no" if line.startswith("RCPT") else None) as server:
-        async with queue_world(tmp_path, server) as world:
-            await world.send(QueuedRecipient(parse_address("bob@a.test"), notify="NEVER"))
-            await world.empty()
-            assert world.local.mail == []
+    async with (
+        sink(lambda s, line: "550 no" if line.startswith("RCPT") else None) as server,
+        queue_world(tmp_path, server) as world,
+    ):
+        await world.send(QueuedRecipient(parse_address("bob@a.test"), notify="NEVER"))
+        await world.empty()
+        assert world.local.mail == []
 
 
 async def test_half_the_recipients_refused(tmp_path: Path) -> None:
@@ -149,7 +157,7 @@ async def test_half_the_recipients_refused(tmp_path: Path) -> None:
         await world.send("yes1@a.test", "no1@a.test", "yes2@a.test", "no2@a.test")
         (message,) = await server.got(1)
         await world.empty()
-        assert [line for line in message.rcpts] == ["RCPT TO:<yes1@a.test>", "RCPT TO:<yes2@a.test>"]
+        assert list(message.rcpts) == ["RCPT TO:<yes1@a.test>", "RCPT TO:<yes2@a.test>"]
         ((_, _, content),) = world.local.mail
         assert b"no1@a.test" in content
         assert b"no2@a.test" in content
@@ -176,20 +184,22 @@ async def test_connection_refused_is_retried_and_then_bounced(tmp_path: Path) ->
 
 async def test_the_sender_hears_of_a_delay_once(tmp_path: Path) -> None:
     clock = FakeClock()
-    async with sink(lambda s, line: "450 4.2.1 busy" if line.startswith("RCPT") else None) as server:
-        async with queue_world(tmp_path, server, clock=clock, delay_notice_hours=1) as world:
-            await world.send("bob@a.test", QueuedRecipient(parse_address("carl@a.test"), notify="FAILURE"))
-            await world.until(lambda: any(entry.tries for entry in world.queue.entries()))
-            for _ in range(10):
-                await clock.advance(1900)
-                await world.settled()
-            await world.until(lambda: bool(world.local.mail))
-            ((sender, _, content),) = world.local.mail
-            assert sender is None
-            assert b"Action: delayed" in content
-            assert b"Will-Retry-Until:" in content
-            assert b"carl@a.test" not in content
-            assert b"450 4.2.1 busy" in content
+    async with (
+        sink(lambda s, line: "450 4.2.1 busy" if line.startswith("RCPT") else None) as server,
+        queue_world(tmp_path, server, clock=clock, delay_notice_hours=1) as world,
+    ):
+        await world.send("bob@a.test", QueuedRecipient(parse_address("carl@a.test"), notify="FAILURE"))
+        await world.until(lambda: any(entry.tries for entry in world.queue.entries()))
+        for _ in range(10):
+            await clock.advance(1900)
+            await world.settled()
+        await world.until(lambda: bool(world.local.mail))
+        ((sender, _, content),) = world.local.mail
+        assert sender is None
+        assert b"Action: delayed" in content
+        assert b"Will-Retry-Until:" in content
+        assert b"carl@a.test" not in content
+        assert b"450 4.2.1 busy" in content
 
 
 async def test_no_answer_after_the_final_dot_is_retried(tmp_path: Path) -> None:
@@ -215,27 +225,29 @@ async def test_no_answer_after_the_final_dot_is_retried(tmp_path: Path) -> None:
 
 async def test_a_server_that_falls_silent_is_given_up_in_time(tmp_path: Path) -> None:
     clock = FakeClock()
-    async with sink(lambda s, line: SILENT if line.startswith("MAIL") else None) as server:
-        async with queue_world(tmp_path, server, clock=clock) as world:
-            await world.send("bob@a.test")
-            await server.until(lambda: any(line.startswith("MAIL") for line in server.commands))
-            await clock.advance(299)
-            assert world.queue.entries()[0].in_process
-            await clock.advance(2)
-            await world.settled()
-            assert "did not answer within 300 seconds" in world.queue.entries()[0].last_reply
+    async with (
+        sink(lambda s, line: SILENT if s.commands[1:] else None) as server,
+        queue_world(tmp_path, server, clock=clock) as world,
+    ):
+        await world.send("bob@a.test")
+        await server.until(lambda: any(line.startswith("MAIL") for line in server.commands))
+        await clock.advance(299)
+        assert world.queue.entries()[0].in_process
+        await clock.advance(2)
+        await world.settled()
+        assert "did not answer within 300 seconds" in world.queue.entries()[0].last_reply
 
 
 async def test_a_greeting_that_never_comes(tmp_path: Path) -> None:
     clock = FakeClock()
-    async with sink(lambda s, line: SILENT if line == "" else None) as server:
-        async with queue_world(tmp_path, server, clock=clock) as world:
-            await world.send("bob@a.test")
-            await server.until(lambda: len(server.sessions) == 1)
-            await world.until(lambda: world.queue.connections == 1)
-            await clock.advance(301)
-            await world.settled()
-            assert world.queue.entries()[0].tries == 1
+    async with (
+        sink(lambda s, line: SILENT if line == "" else None) as server,
+        queue_world(tmp_path, server, clock=clock) as world,
+    ):
+        await world.send("bob@a.test")
+        await server.until(lambda: len(server.sessions) == 1)
+        assert await world.pass_time(lambda: not world.queue.entries()[0].in_process) >= 300
+        assert "did not answer within 300 seconds" in world.queue.entries()[0].last_reply
 
 
 async def test_one_connection_carries_50_messages(tmp_path: Path) -> None:
@@ -254,9 +266,7 @@ async def test_an_idle_connection_is_closed_with_quit(tmp_path: Path) -> None:
         await world.send("bob@a.test")
         await server.got(1)
         await world.empty()
-        await world.until(lambda: server.sessions[0].commands[-1] != "QUIT")
-        await clock.advance(11)
-        await server.until(lambda: server.sessions[0].ended)
+        assert await world.pass_time(lambda: server.sessions[0].ended, step=1) >= 10
         assert server.sessions[0].commands[-1] == "QUIT"
         await world.until(lambda: world.queue.connections == 0)
 
@@ -311,10 +321,10 @@ async def test_thousand_messages_to_a_dead_host_use_one_probe(tmp_path: Path) ->
         first = dialled
         assert first <= 5
         assert most <= 5
-        for _ in range(60):
+        for _ in range(30):
             await clock.advance(60)
             await world.until(lambda: world.queue.connections == 0, 30)
-        assert dialled - first <= 12  # an hour: 1, 2, 4, 8, 16, 30 minutes … apart
+        assert 2 <= dialled - first <= 6  # in half an hour: first after 5 minutes, then 2, 4, 8 … apart
         # and when it comes back everything goes out
         async with sink() as back:
             world.queue.settings = type(world.settings)(port=back.port)
@@ -366,7 +376,9 @@ async def test_more_than_a_hundred_recipients_go_in_several_transactions(tmp_pat
 
 async def test_too_many_recipients_452_goes_on_at_once(tmp_path: Path) -> None:
     def script(session: SinkSession, line: str) -> str | None:
-        return "452 4.5.3 too many recipients" if line.startswith("RCPT") and len(session.rcpts) >= 2 else None
+        return (
+            "452 4.5.3 too many recipients" if line.startswith("RCPT") and len(session.rcpts) >= 2 else None
+        )
 
     async with sink(script) as server, queue_world(tmp_path, server) as world:
         await world.send(*(f"u{n}@a.test" for n in range(5)))
@@ -409,17 +421,19 @@ async def test_mail_for_a_domain_that_has_become_local_is_delivered_here(tmp_pat
 
 async def test_a_bounce_that_finds_the_disk_full_is_made_later(tmp_path: Path) -> None:
     clock = FakeClock()
-    async with sink(lambda s, line: "550 no" if line.startswith("RCPT") else None) as server:
-        async with queue_world(tmp_path, server, clock=clock) as world:
-            world.local.failure = StorageFull("the disk is full")
-            await world.send("bob@a.test")
-            await world.until(lambda: "cannot be told now" in world.logs.error)
-            await world.settled()
-            assert len(world.queue.entries()) == 1
-            await world.restart()
-            assert len(world.queue.entries()) == 1
-            world.local.failure = None
-            await clock.advance(3600)
-            await world.empty()
-            assert len(world.local.mail) == 1
-            assert world.names() == []
+    async with (
+        sink(lambda s, line: "550 no" if line.startswith("RCPT") else None) as server,
+        queue_world(tmp_path, server, clock=clock) as world,
+    ):
+        world.local.failure = StorageFull("the disk is full")
+        await world.send("bob@a.test")
+        await world.until(lambda: "cannot be told now" in world.logs.error)
+        await world.settled()
+        assert len(world.queue.entries()) == 1
+        await world.restart()
+        assert len(world.queue.entries()) == 1
+        world.local.failure = None
+        await clock.advance(3600)
+        await world.empty()
+        assert len(world.local.mail) == 1
+        assert world.names() == []

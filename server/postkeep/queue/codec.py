@@ -73,12 +73,10 @@ class ReplyParser:
         return replies
 
     def _line(self, line: bytes) -> Reply | None:
+        if len(line) > LINE_LIMIT:
+            raise BadReply("a reply line is too long")
         code, separator = line[:3], line[3:4]
-        if (
-            len(line) > LINE_LIMIT
-            or not (code.isdigit() and b"2" <= code[:1] <= b"5")
-            or separator not in (b" ", b"-", b"")
-        ):
+        if not (code.isdigit() and b"2" <= code[:1] <= b"5") or separator not in (b" ", b"-", b""):
             shown = line[:60].decode("ascii", "backslashreplace")
             raise BadReply(f"not an SMTP reply: {shown!r}")
         number = int(code)

@@ -132,8 +132,8 @@ class SmtpConnection(asyncio.Protocol):
         )
         error = await done
         if error is not None:
-            self._fail(f"the TLS handshake failed ({_tls_reason(error)})")
-            raise self._failure
+            self._fail("the TLS handshake failed")
+            raise ConnectionFailed(f"the TLS handshake failed ({_tls_reason(error)})")
 
     def close(self) -> None:
         self._fail("the connection was closed")

@@ -135,6 +135,8 @@ class Dispatcher:
             for task in self._workers:
                 task.cancel()
 
+        if limit <= 0:
+            give_up()
         timer = self._clock.call_later(limit, give_up)
         try:
             await everything
@@ -320,7 +322,8 @@ class Dispatcher:
         host = error.host if isinstance(error, SessionFailed) else ""
         if isinstance(error, SessionFailed) and error.our_fault:
             self._desk.problem(f"The relay host cannot be used: {error}")
-        if not error.permanent:
+        if not error.permanent and self._clock.now() >= destination.down_until:
+            # Several connections may fail at one time: that counts once.
             destination.failures += 1
             wait = host_down_interval(destination.failures, Times.of(self.settings))
             destination.down_until = self._clock.now() + wait

@@ -247,11 +247,16 @@ class QueueFiles:
         temporary = path.with_name(path.name + ".new")
         fd = self._files.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
-            write_all(self._files, fd, data)
-            self._files.fdatasync(fd)
-        finally:
-            self._files.close(fd)
-        self._files.rename(temporary, path)
+            try:
+                write_all(self._files, fd, data)
+                self._files.fdatasync(fd)
+            finally:
+                self._files.close(fd)
+            self._files.rename(temporary, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._files.unlink(temporary)
+            raise
 
     def _unlink(self, path: Path) -> None:
         with contextlib.suppress(FileNotFoundError):

@@ -26,9 +26,10 @@ from postkeep.queue.entry import (
     view,
 )
 from postkeep.queue.files import Message, QueueFiles
+from postkeep.queue.ledger import Ledger
 from postkeep.queue.notices import DeliverLocal, Notices
 from postkeep.queue.routes import LOCAL, RELAY
-from postkeep.queue.schedule import Agenda, Times, delay_due, expired, interval, next_try
+from postkeep.queue.schedule import Agenda, Times
 from postkeep.queue.session import Caller
 from postkeep.queue.transaction import Kind, Outcome
 from postkeep.runtime.clock import Clock, Timer
@@ -44,7 +45,6 @@ STOP_LIMIT = 10.0
 NOTICE = "*notice*"
 """Destination of recipients that failed and whose sender could not be told yet."""
 _SLEEP_LIMIT = 3600.0
-_WORDS = {Kind.SENT: "Sent", Kind.DEFERRED: "Deferred", Kind.FAILED: "Failed"}
 
 
 class Queue:
@@ -68,14 +68,12 @@ class Queue:
     ) -> None:
         """`folder` is DATA/store/queue; `hostname` the Internet host name, said in EHLO."""
         self._settings = settings
-        self._times = Times.of(settings)
         self._is_local = is_local
         self._deliver_local = deliver_local
         self._logs = logs
         self._clock = clock
         self._random = random or Random()  # noqa: S311 - spreads retries, protects nothing
         self._files = QueueFiles(folder, files or SystemFiles())
-        self._entries: dict[str, Entry] = {}
         self._agenda: Agenda[Job] = Agenda()
         self._under_way: set[Job] = set()  # handed out, not settled yet
         self._house: deque[Job] = deque()  # jobs that need no connection
@@ -88,7 +86,7 @@ class Queue:
         self._dispatcher = Dispatcher(
             settings, self, resolver, caller, clock, own_names, self._random.shuffle
         )
-        self._notices = Notices(
+        notices = Notices(
             hostname,
             clock,
             logs,
@@ -97,6 +95,8 @@ class Queue:
             enqueue=self._enqueue_notice,
             read_head=self._read_head,
         )
+        self._ledger = Ledger(self._files, notices, Times.of(settings), logs, clock, self._random.random)
+        self._entries = self._ledger.entries
 
     # --- taking messages ------------------------------------------------------------------------------
 
@@ -148,7 +148,7 @@ class Queue:
     def settings(self, settings: QueueSettings) -> None:
         """New settings hold from the next connection on."""
         self._settings = self._dispatcher.settings = settings
-        self._times = Times.of(settings)
+        self._ledger.times = Times.of(settings)
 
     @property
     def connections(self) -> int:
@@ -204,7 +204,7 @@ class Queue:
             if not deliver:
                 continue
             if entry.finished:
-                await self._save(entry)
+                await self._ledger.save(entry)
             else:
                 self._plan(entry)
         if found.entries and deliver:
@@ -322,9 +322,9 @@ class Queue:
         entry = self._entries.get(job.entry_id)
         try:
             for outcome in outcomes:
-                self._log(job.entry_id, entry, outcome, relay)
+                self._ledger.log(job.entry_id, entry, outcome, relay)
             if entry is not None:
-                await self._note(entry, outcomes)
+                await self._ledger.note(entry, outcomes)
         except Exception as error:
             self._logs.error.write(f"Queue: id={job.entry_id}: its state could not be kept: {error!r}")
         finally:
@@ -332,89 +332,6 @@ class Queue:
                 self._under_way.discard(job)
                 if entry is not None and job.entry_id in self._entries and self._running:
                     self._plan(entry)
-
-    # --- outcomes -------------------------------------------------------------------------------------
-
-    async def _note(self, entry: Entry, outcomes: Sequence[Outcome]) -> None:
-        now = self._clock.now()
-        for outcome in outcomes:
-            self._apply(entry, outcome, now)
-        sent = [one for one in outcomes if one.kind is Kind.SENT]
-        unconfirmed = [one.recipient for one in sent if not one.confirms and one.recipient.wants("SUCCESS")]
-        failed = [one for one in entry.recipients if one.state is State.FAILED and one.next <= now]
-        late = [one for one in entry.pending() if delay_due(entry, one, now, self._times)]
-        if sent and (failed or late or unconfirmed):
-            await self._files.update(entry)  # what was delivered is never sent again, whatever comes
-        await self._tell(entry, failed, late, unconfirmed)
-        if outcomes or failed:
-            await self._save(entry)
-
-    def _apply(self, entry: Entry, outcome: Outcome, now: float) -> None:
-        one = outcome.recipient
-        one.tries += 1
-        one.tried = now
-        one.reply, one.status, one.host = outcome.words, outcome.status, outcome.host
-        if outcome.kind is Kind.SENT:
-            one.state = State.DONE
-        elif outcome.kind is Kind.FAILED:
-            one.state, one.next = State.FAILED, now
-        elif expired(entry.created, now, self._times):
-            one.state, one.next = State.FAILED, now
-            one.status = "4.4.7"  # RFC 3463 §3.5: delivery time expired; the last words stay
-            self._logs.mail.write(f"Expired: id={entry.id}, to=<{one.address}>, tries={one.tries}")
-        else:
-            one.next = next_try(one.tries, entry.created, now, self._times, self._random.random)
-
-    async def _tell(
-        self,
-        entry: Entry,
-        failed: Sequence[Recipient],
-        late: Sequence[Recipient],
-        unconfirmed: Sequence[Recipient],
-    ) -> None:
-        """Post the notifications. A failure that cannot be told now is told later."""
-        wanted = [one for one in failed if one.wants("FAILURE")]
-        try:
-            if wanted:
-                await self._notices.send(entry, wanted, "failed")
-        except PostkeepError as error:
-            now = self._clock.now()
-            self._logs.error.write(f"Queue: id={entry.id}: the sender cannot be told now: {error}")
-            if now - entry.created < 2 * self._times.bounce:
-                for one in wanted:
-                    one.next = now + interval(4, 0.0, self._times)
-                failed = [one for one in failed if one not in wanted]
-        for one in failed:
-            one.state = State.DONE
-        try:
-            if late:
-                await self._notices.send(entry, late, "delayed", entry.created + self._times.bounce)
-            if unconfirmed:
-                # RFC 3461 §5.2.2: the next server confirms nothing, so this one says how far it went
-                await self._notices.send(entry, unconfirmed, "relayed")
-        except PostkeepError as error:
-            self._logs.error.write(f"Queue: id={entry.id}: the sender cannot be told: {error}")
-        for one in late:
-            one.delay_told = True
-
-    async def _save(self, entry: Entry) -> None:
-        """Make the entry's state durable: its .env replaced, or its files removed when nothing is left."""
-        if entry.id not in self._entries:
-            return  # an administrator removed it
-        if not entry.finished:
-            await self._files.update(entry)
-            return
-        del self._entries[entry.id]
-        await self._files.remove(entry.id)
-
-    def _log(self, name: str, entry: Entry | None, outcome: Outcome, relay: str) -> None:
-        one = outcome.recipient
-        delay = self._clock.now() - entry.created if entry is not None else 0.0
-        said = f"{outcome.host} said: {outcome.words}" if outcome.host else outcome.words
-        self._logs.mail.write(
-            f"{_WORDS[outcome.kind]}: id={name}, to=<{one.address}>, relay={relay}, delay={delay:.1f}, "
-            f"tries={one.tries + 1}, status={outcome.status} ({said})"
-        )
 
     # --- jobs that need no connection -----------------------------------------------------------------
 
