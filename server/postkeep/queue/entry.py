@@ -173,7 +173,7 @@ def decode_entry(data: bytes, name: str) -> Entry:
             raise PostkeepError("it has no recipients")
         for address in filter(None, [entry.sender, *(one.address for one in entry.recipients)]):
             parse_address(address)
-    except (msgspec.MsgspecError, InvalidAddress) as error:
+    except (msgspec.MsgspecError, InvalidAddress, ValueError, RecursionError) as error:
         raise PostkeepError(str(error)) from error
     return entry
 

@@ -193,6 +193,8 @@ def _valid(kind: str, value: str) -> bool:
 
 def _name(text: str) -> dns.name.Name:
     try:
+        if not text:
+            raise NoSuchDomain("an empty name is not a domain name")
         return dns.name.from_text(text)
     except (dns.exception.DNSException, UnicodeError) as error:
         raise NoSuchDomain(f"“{text[:80]}” is not a domain name") from error
