@@ -19,7 +19,7 @@ from tests.support.engine import Engine
 
 KILLS = 50
 SESSIONS = 20
-USERS = [f"user{number}" for number in range(12)]
+USERS = [f"user{number}" for number in range(8)]
 PASSWORD = "load password 1"
 DOMAIN = "example.test"
 REMOTE = "remote.test"
@@ -164,7 +164,7 @@ async def test_fifty_kills_under_load_lose_and_double_nothing(tmp_path: Path) ->
             tmp_path,
             domain=DOMAIN,
             users=dict.fromkeys(USERS, PASSWORD),
-            settings={"ResolverFile": str(zone), "RemotePort": port},
+            settings={"ResolverFile": str(zone), "DeliveryPort": port},
         )
     )
     killer = Killer(engine)

@@ -224,6 +224,8 @@ class Verification:
     # --- the packs --------------------------------------------------------------------------------
 
     def _check_pack(self, packs: Packs, number: int, length: int, dead: int) -> None:
+        if length and dead == length:
+            self._note(f"pack {number} holds no message any more: compaction will remove it")
         try:
             size = packs.size(number)
         except FileNotFoundError:

@@ -233,6 +233,17 @@ async def test_a_pack_that_nobody_knows_is_a_note(folder: Path) -> None:
     assert any("00000099.pack" in note for note in report.notes)
 
 
+async def test_a_pack_without_messages_is_a_note(tmp_path: Path) -> None:
+    store = await open_store(tmp_path / "store")
+    target = await inbox(store, KEYS[0])
+    await deliver(store, letter("big", 2_500_000), (target,))
+    await store.expunge(target.account, target.mailbox, [1])
+    await store.close()
+    report = await verify(tmp_path / "store", rate=0)
+    assert report.clean
+    assert report.notes == ("pack 1 holds no message any more: compaction will remove it",)
+
+
 async def test_queue_files_without_their_pair(folder: Path, tmp_path: Path) -> None:
     queue = tmp_path / "queue"
     queue.mkdir()
@@ -259,3 +270,13 @@ async def test_a_wholly_broken_store_gives_a_bounded_report(
     assert len(report.problems) == 5
     assert report.more == 8  # and the mailbox's size does not fit
     assert str(report).endswith("13 problems")
+
+
+async def test_it_reads_no_faster_than_told_and_can_be_called_off(folder: Path) -> None:
+    begun = asyncio.Event()
+    work = asyncio.create_task(verify(folder, lambda *_: begun.set(), rate=1))  # an octet a second
+    await begun.wait()
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    await asyncio.get_running_loop().shutdown_default_executor()  # hangs if the thread goes on
