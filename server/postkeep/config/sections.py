@@ -8,7 +8,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from postkeep.config.declare import Declaration
 from postkeep.config.document import Item, Table
-from postkeep.domain.errors import ConfigError
+from postkeep.domain.errors import ConfigError, PostkeepError
+from postkeep.domain.naming import has_control
 
 T = TypeVar("T")
 Value = bool | int | float | str | tuple[str, ...]
@@ -84,7 +85,7 @@ def parse_value(field: Field, raw: object) -> Value:
         if text not in field.choices:
             raise ConfigError(f"{field.declaration.variable} takes one of: {', '.join(field.choices)}")
         return typing.cast(str, field.type(text))
-    if not text.isprintable():
+    if has_control(text):
         raise ConfigError(f"{field.declaration.variable} may not hold control characters")
     return text
 
@@ -97,7 +98,7 @@ def _parse_list(field: Field, raw: object) -> tuple[str, ...]:
     values = tuple(str(one).strip() for one in raw if str(one).strip())
     if len(values) > _LIST_LIMIT or any(len(one) > _TEXT_LIMIT for one in values):
         raise ConfigError(f"{field.declaration.variable} is too long")
-    if not all(one.isprintable() for one in values):
+    if any(has_control(one) for one in values):
         raise ConfigError(f"{field.declaration.variable} may not hold control characters")
     return values
 
@@ -147,7 +148,7 @@ def read_section(section: type[T], table: Table, file: str) -> T:
             raise ConfigError(f"{file}, line {table.lines.get(variable, table.line)}: {error}") from error
     try:
         return section(**values)
-    except (ConfigError, ValueError) as error:  # a section that checks its settings against each other
+    except (PostkeepError, ValueError) as error:  # a section that checks its settings against each other
         raise ConfigError(f"{file}, line {table.line}: {error}") from error
 
 
@@ -183,5 +184,5 @@ def change_section(section: T, values: Mapping[str, object]) -> T:
         changed[field.attribute] = parse_value(field, raw)
     try:
         return dataclasses.replace(section, **changed)  # type: ignore[type-var]
-    except ValueError as error:
+    except (PostkeepError, ValueError) as error:  # a section that checks its settings against each other
         raise ConfigError(str(error)) from error

@@ -1,12 +1,22 @@
 """Which names accounts and aliases may have (rows USR-1, ALI-1)."""
 
 import re
+import unicodedata
 
 from postkeep.domain.address import LOCAL_PART_LIMIT
 from postkeep.domain.errors import InvalidName
 
 _NAME = re.compile(r"[a-z0-9_](?:[a-z0-9_'+-]|\.(?=[a-z0-9_'+-]))*\Z")
 _PATTERN = re.compile(r"[a-z0-9._?*-]+\Z")
+
+
+_CONTROL = frozenset({"Cc", "Cs", "Zl", "Zp"})
+
+
+def has_control(text: str) -> bool:
+    """Whether `text` holds what no name, description or password may: control characters, line separators,
+    lone surrogates."""
+    return not text.isprintable() and any(unicodedata.category(char) in _CONTROL for char in text)
 
 
 def account_name(text: str) -> str:

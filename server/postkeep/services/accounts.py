@@ -13,7 +13,7 @@ from postkeep.config.users import UsersConfig
 from postkeep.domain.account import Account, Alias, Domain, Rights
 from postkeep.domain.address import Address, parse_address, parse_domain
 from postkeep.domain.errors import AlreadyExists, InUse, InvalidName, NotFound
-from postkeep.domain.naming import account_name, alias_pattern
+from postkeep.domain.naming import account_name, alias_pattern, has_control
 from postkeep.runtime.logs import Logs
 from postkeep.services import validation
 from postkeep.services.configuration import Configuration, State
@@ -144,7 +144,7 @@ class AccountService:
             raise InvalidName(f"a password has at least {least} characters")
         if len(password.encode("utf-8", "surrogatepass")) > PASSWORD_LIMIT:
             raise InvalidName(f"a password has at most {PASSWORD_LIMIT} octets")
-        if not password.isprintable():
+        if has_control(password):
             raise InvalidName("a password may not hold control characters")
 
     async def change_user(self, who: Administrator, login: str, changes: Mapping[str, Any]) -> Account:

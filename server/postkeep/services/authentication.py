@@ -76,6 +76,7 @@ class Authenticator:
         account = self._directory.account(login) if len(login) <= 512 else None
         self._refuse_blocked(peer, service, account)
         if len(password) > PASSWORD_LIMIT or not login:
+            self._count_failure(account, peer, service)
             raise self._failed(login, account, peer, service)
         digest = self._digest(account.key if account else "", password)
         if account is not None and self._is_remembered(account, digest):
@@ -131,7 +132,10 @@ class Authenticator:
                 # Others' failures may have begun a block while this one waited: a flood of logins sent at
                 # once gets no further than one sent in turn.
                 self._refuse_blocked(peer, service, account)
-                return await self.hashes.verify(stored, password)
+                right = await self.hashes.verify(stored, password)
+                if not right:  # before the next one gets its turn
+                    self._count_failure(account, peer, service)
+                return right
         finally:
             self._waiting_total -= 1
             self._waiting[network] -= 1
@@ -145,9 +149,11 @@ class Authenticator:
         elif not account.enabled:
             reason = "the account is disabled"
         self._logs.security.write(f"Failed {service} login from {peer}, user {login[:_SHOWN]}: {reason}")
+        return AuthenticationFailed(_WRONG)
+
+    def _count_failure(self, account: Account | None, peer: str, service: str) -> None:
         for line in self.guard.fail(peer, service, account.key if account else None):
             self._logs.security.write(line)
-        return AuthenticationFailed(_WRONG)
 
     def _digest(self, key: str, password: str) -> bytes:
         person = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()

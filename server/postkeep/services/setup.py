@@ -9,7 +9,7 @@ from postkeep.config.users import UsersConfig
 from postkeep.domain.account import Account, Domain, Rights
 from postkeep.domain.address import parse_domain
 from postkeep.domain.errors import AlreadyExists, InvalidAddress, InvalidName
-from postkeep.domain.naming import account_name
+from postkeep.domain.naming import account_name, has_control
 from postkeep.runtime.certificates import Certificates
 from postkeep.runtime.clock import Clock
 from postkeep.runtime.files import Files
@@ -60,10 +60,8 @@ async def set_up(folder: Path, setup: Setup, files: Files, clock: Clock, hashes:
     if domain.startswith("["):
         raise InvalidAddress(f"“{domain}” is not a domain name")
     name = account_name(setup.administrator)
-    if len(setup.password) < PASSWORD_MINIMUM or not setup.password.isprintable():
-        raise InvalidName(
-            f"the administrator's password needs at least {PASSWORD_MINIMUM} visible characters"
-        )
+    if len(setup.password) < PASSWORD_MINIMUM or has_control(setup.password):
+        raise InvalidName(f"a password has at least {PASSWORD_MINIMUM} characters, no control characters")
     if len(setup.password.encode("utf-8", "surrogatepass")) > PASSWORD_LIMIT:
         raise InvalidName(f"a password has at most {PASSWORD_LIMIT} octets")
     make_folders(folder, files)

@@ -4,7 +4,7 @@ from postkeep.config.users import UsersConfig
 from postkeep.domain.account import Account, Alias, Domain
 from postkeep.domain.address import parse_address, parse_domain
 from postkeep.domain.errors import AlreadyExists, InvalidAddress, InvalidName, NotFound
-from postkeep.domain.naming import account_name, alias_pattern
+from postkeep.domain.naming import account_name, alias_pattern, has_control
 from postkeep.services.configuration import State
 
 TEXT_LIMIT = 1_024
@@ -48,7 +48,7 @@ def require_account(state: State, login: str) -> Account:
 def check_text(name: str, text: str) -> None:
     if len(text) > TEXT_LIMIT:
         raise InvalidName(f"the {name} is longer than {TEXT_LIMIT} characters")
-    if not text.replace("\n", "").isprintable():
+    if has_control(text.replace("\n", "")):
         raise InvalidName(f"the {name} holds control characters")
 
 
