@@ -150,6 +150,8 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             return
         view = memoryview(data).cast("B") if isinstance(data, memoryview) else memoryview(data)
         raw = self._transport
+        if raw.is_closing():
+            return  # uvloop's transports raise here; connection_lost is on its way
         for start in range(0, len(view), _WRITE_BLOCK):
             try:
                 block = self._encrypt(view[start : start + _WRITE_BLOCK])
@@ -189,7 +191,8 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
     def pause_reading(self) -> None:
         if not self._paused and not self._shut:
             self._paused = True
-            self._transport.pause_reading()
+            if not self._transport.is_closing():
+                self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         if self._paused and not self._shut:
@@ -264,7 +267,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         if self._paused or self._shut:
             return
         self._decrypt()
-        if not self._paused and not self._shut:
+        if not self._paused and not self._shut and not self._transport.is_closing():
             self._transport.resume_reading()
 
     def _handshake(self) -> bool:
@@ -438,7 +441,8 @@ def start_tls(
         clock=clock,
         on_handshake=on_handshake,
     )
-    raw.pause_reading()
+    if not raw.is_closing():
+        raw.pause_reading()  # uvloop chooses how it reads when reading begins
     raw.set_protocol(tls)
     tls.connection_made(raw)
     if leftover:
