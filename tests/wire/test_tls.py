@@ -120,7 +120,7 @@ async def test_old_tls_is_refused(certificates: Certificates) -> None:
     context.set_ciphers("ALL:@SECLEVEL=0")  # or the client itself would not offer it
     context.minimum_version, context.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
     async with listening(accept_tls(service.factory, certificates.server_context())) as port:
-        with pytest.raises(ssl.SSLError, match="alert protocol version|ALERT_PROTOCOL_VERSION"):
+        with pytest.raises(ssl.SSLError, match=r"(?i)alert.protocol.version"):
             await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="x.test")
         assert service.made == []
 

@@ -3,8 +3,10 @@
 Any number of messages at once: each is written by a thread, and all that wait share one sync of the folder.
 
 What a crash may leave: an .eml without its .env (never acknowledged, or finished), and *.new. Both are
-removed at start. An .env never stands without its .eml: it is renamed into place after the .eml is whole on
-the disk, and the .eml is removed only after the removal of the .env is durable.
+removed at start. The .env is renamed into place after the .eml is whole on the disk, and the .eml is removed
+only after the removal of the .env is durable; so an .env without its .eml is either of a message that was
+never acknowledged (a power cut may keep either of two names that were not synced) or damage by somebody
+else. It is told and left in place.
 """
 
 import asyncio
