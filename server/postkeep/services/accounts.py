@@ -209,7 +209,8 @@ class AccountService:
             self._gone(key, "the account was removed")
             self._logs.config.write(f"{who}: removed user {key}{', mail kept' if keep_mail else ''}")
             self._logs.warning.write(f"The user {key} was removed by {who}")
-            if not keep_mail:
+            # One who never logged in nor got mail has no mailboxes yet.
+            if not keep_mail and self._store.account_id(key) is not None:
                 await self._store.delete_account(key)
         return keys
 
