@@ -1,4 +1,4 @@
-"""Which event loop the wire tests run on: TLS on both, since asyncio's and uvloop's transports differ."""
+"""Which event loop the wire tests run on: the product's, and TLS on both, since their transports differ."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,4 +12,4 @@ def pytest_asyncio_loop_factories(
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     if item.path.name.startswith("test_tls"):
         return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
-    return {"asyncio": asyncio.new_event_loop}
+    return {"uvloop": uvloop.new_event_loop}

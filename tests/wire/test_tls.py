@@ -13,7 +13,8 @@ from postkeep.runtime.certificates import Certificates
 from postkeep.runtime.clock import SystemClock
 from postkeep.runtime.files import SystemFiles
 from postkeep.runtime.limits import ConnectionLimiter
-from postkeep.runtime.tls import HANDSHAKE_LIMIT, TlsTransport, accept_tls, client_context, start_tls
+from postkeep.runtime.tls import accept_tls, client_context, start_tls
+from postkeep.runtime.tlstransport import HANDSHAKE_LIMIT, TlsTransport
 
 from tests.support.clock import FakeClock
 

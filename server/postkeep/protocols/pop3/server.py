@@ -7,10 +7,10 @@ from postkeep.config.pop3 import Pop3Settings
 from postkeep.protocols.pop3.connection import Pop3Connection
 from postkeep.protocols.pop3.maildrop import MaildropLocks
 from postkeep.protocols.pop3.session import Context
+from postkeep.runtime.certificates import Certificates
 from postkeep.runtime.clock import Clock
 from postkeep.runtime.limits import ConnectionLimiter
 from postkeep.runtime.logs import Logs
-from postkeep.runtime.tls import Certificates
 from postkeep.services.authentication import Authenticator
 from postkeep.services.mailboxes import MailboxService
 

@@ -10,9 +10,9 @@ from postkeep.domain.errors import CorruptRecord, PostkeepError, StorageFailed, 
 from postkeep.protocols.pop3.codec import Fault, err, ok, parse
 from postkeep.protocols.pop3.maildrop import Maildrop, MaildropLocks
 from postkeep.protocols.pop3.state import LEGAL, State
+from postkeep.runtime.certificates import Certificates
 from postkeep.runtime.clock import Clock
 from postkeep.runtime.logs import Logs
-from postkeep.runtime.tls import Certificates
 from postkeep.services.authentication import Authenticator
 from postkeep.services.mailboxes import MailboxService
 
