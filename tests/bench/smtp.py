@@ -160,10 +160,16 @@ def endure(stage: contenders.Stage) -> int:
         plan = load.Plan("127.0.0.1", us.port, size, WARM_UP, True, RECIPIENTS, label="w")
         _sent(load.run(plan))
         for step in range(ENDURANCE_MESSAGES // ENDURANCE_STEP):
+            used = us.cpu()
             outcome = _sent(load.run(plan._replace(count=ENDURANCE_STEP, label=f"e{step}")))
+            used = (us.cpu() - used) / outcome.sent * 1000
             rates.append(outcome.sent / (outcome.end - outcome.start))
             total += outcome.sent
-            print(f"  {total:,}: {rates[-1]:,.0f} msg/s, {us.engine.memory() / 1e6:.0f} MB", flush=True)
+            memory = us.engine.memory() / 1e6
+            print(
+                f"  {total:,}: {rates[-1]:,.0f} msg/s, {used:.2f} CPU-ms a message, {memory:.0f} MB",
+                flush=True,
+            )
         memory = us.engine.memory()
     share = rates[-1] / rates[0]
     print(
