@@ -48,7 +48,7 @@ class Client:
             answer = await self._http.request(method, PREFIX + path, json=json, params=params)
         except httpx.HTTPError as error:
             raise Refused(f"the engine does not answer: {error or type(error).__name__}") from error
-        if answer.is_error:
+        if not answer.is_success:
             raise Refused(_reason(answer))
         return answer.json() if answer.content else None
 
@@ -69,6 +69,8 @@ class Client:
 
 def part(text: str) -> str:
     """`text` as one part of a path."""
+    if not text:
+        raise click.UsageError("a name is empty")
     return quote(text, safe="@")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from postkeep.cli.client import Client, call, part
-from postkeep.cli.options import confirm, data_option, json_option, search_option, yes_option
+from postkeep.cli.options import confirm, data_option, json_option, search_option, split_name, yes_option
 from postkeep.cli.output import print_json, print_table
 
 
@@ -107,7 +107,7 @@ def list_aliases(search: str, as_json: bool, data: Path) -> None:
 @data_option
 def add_alias(alias: str, targets: tuple[str, ...], description: str, data: Path) -> None:
     """Add an alias that leads to TARGETS: addresses, or names in its domain."""
-    pattern, _, name = alias.partition("@")
+    pattern, name = split_name(alias)
     body = {"pattern": pattern, "domain": name, "targets": targets, "description": description}
     added = call(data, lambda client: client.request("POST", "/aliases", json=body))
     click.echo(f"Added {added['pattern']}@{added['domain']}.")
@@ -120,7 +120,7 @@ def remove_alias(alias: str, data: Path) -> None:
     """Remove an alias."""
 
     async def work(client: Client) -> None:
-        pattern, _, name = alias.partition("@")
+        pattern, name = split_name(alias)
         if not name:
             domains = await client.all("/domains")
             name = next((one["name"] for one in domains if one["primary"]), "")

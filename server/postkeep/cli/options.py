@@ -70,6 +70,14 @@ def read_secret(source: str) -> str:
     return line
 
 
+def split_name(text: str) -> tuple[str, str]:
+    """`alice` → alice and "", `alice@example.com` → alice and example.com."""
+    name, at, domain = text.rpartition("@") if "@" in text else (text, "", "")
+    if not name or (at and not domain):
+        raise click.UsageError(f"“{text[:80]}” is neither a name nor an address")
+    return name, domain
+
+
 def confirm(question: str, yes: bool) -> None:
     """Ask on a terminal; without one --yes is needed."""
     if yes:

@@ -14,6 +14,7 @@ from postkeep.cli.options import (
     password_options,
     read_password,
     search_option,
+    split_name,
     yes_option,
 )
 from postkeep.cli.output import print_fields, print_json, print_table, size
@@ -113,7 +114,7 @@ def add(
 ) -> None:
     """Add a user."""
     body = _given(attributes)
-    body["name"], _, body["domain"] = user.partition("@")
+    body["name"], body["domain"] = split_name(user)
     if not no_password:
         body["password"] = read_password(password_file, password_stdin)
     added = call(data, lambda client: client.request("POST", "/users", json=body))

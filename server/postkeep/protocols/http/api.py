@@ -28,6 +28,7 @@ def create_api(services: ApiServices) -> FastAPI:
         openapi_url=f"{PREFIX}/openapi.json",
         docs_url=None,  # they would load scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,
         generate_unique_id_function=_operation_id,
     )
     app.state.services = services
