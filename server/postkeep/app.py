@@ -6,8 +6,6 @@ over them. The command line opens one by itself when no engine runs. `Engine` is
 
 import asyncio
 import contextlib
-import ctypes
-import fcntl
 import gc
 import logging
 import os
@@ -21,7 +19,7 @@ from typing import TextIO
 from postkeep import __version__
 from postkeep.config.services import ServiceSettings
 from postkeep.domain.address import Address
-from postkeep.domain.errors import AlreadyExists, NotFound
+from postkeep.domain.errors import NotFound
 from postkeep.protocols.http.api import create_api, guarded, trusted
 from postkeep.protocols.http.context import ApiServices
 from postkeep.protocols.http.front import FrontPages
@@ -35,9 +33,11 @@ from postkeep.runtime.certificates import Certificates
 from postkeep.runtime.clock import Clock, SystemClock
 from postkeep.runtime.dialer import SystemDialer
 from postkeep.runtime.files import Files, SystemFiles
+from postkeep.runtime.folderlock import FolderLock
 from postkeep.runtime.limits import ConnectionLimiter
 from postkeep.runtime.listeners import Listeners
 from postkeep.runtime.logs import Bridge, Logs
+from postkeep.runtime.memory import give_back_big_blocks, resident
 from postkeep.runtime.resolver import Resolver, SystemResolver, ZoneFileResolver
 from postkeep.services.accounts import AccountService
 from postkeep.services.authentication import Authenticator
@@ -56,30 +56,6 @@ SOCKET = "run/admin.sock"
 LOCK = "run/engine.lock"
 _LOOPBACK = ("127.0.0.1", "::/64")
 """As runtime.limits.network_of writes them."""
-
-
-class EngineRuns(AlreadyExists):
-    """Another process works on this data folder."""
-
-
-class DataLock:
-    """Held by the one process that works on a data folder; the kernel gives it back when the process ends."""
-
-    def __init__(self, folder: Path) -> None:
-        """Raises EngineRuns with the process's number."""
-        path = folder / LOCK
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            holder = os.pread(self._fd, 20, 0).decode("ascii", "replace").strip()
-            os.close(self._fd)
-            raise EngineRuns(f"another process ({holder}) works on {folder} already") from None
-        os.truncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
-
-    def release(self) -> None:
-        os.close(self._fd)
 
 
 class House:
@@ -105,7 +81,7 @@ class House:
         if not configuration.exists:
             raise NotFound(f"{data} is not set up yet; run: postkeep init --data {data} (see --help)")
         make_folders(data, files)
-        lock = DataLock(data)
+        lock = FolderLock(data / LOCK)
         try:
             configuration.load()
             house = cls(data, clock, files, configuration, lock, stderr)
@@ -123,7 +99,7 @@ class House:
         clock: Clock,
         files: Files,
         configuration: Configuration,
-        lock: DataLock,
+        lock: FolderLock,
         stderr: TextIO | None,
     ) -> None:
         self.data = data
@@ -394,7 +370,7 @@ class Engine:
             "http_connections": self._http.connections,
             "outgoing_connections": self.house.queue.connections,
             "administrators": len(self.house.sessions),
-            "memory_bytes": _resident(),
+            "memory_bytes": resident(),
             "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 2),
         }
 
@@ -420,27 +396,9 @@ class Engine:
         self.house.logs.error.write(f"Unexpected: {text}")
 
 
-def _resident() -> int:
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
-
-
-def _tame_malloc() -> None:
-    """Have glibc give big blocks (argon2's 19 MiB, message bodies) back to the system when they are freed.
-
-    Left alone it raises its threshold to the largest block freed so far and keeps such blocks for good
-    (mallopt(3), M_MMAP_THRESHOLD = -3, M_TRIM_THRESHOLD = -1, M_ARENA_MAX = -8).
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(-3, 1 << 20)
-        mallopt(-1, 4 << 20)
-        mallopt(-8, 2)
-
-
 async def serve(engine: Engine, ready: Callable[[Engine], None]) -> None:
     """Run until SIGTERM or SIGINT. `ready` is called once all listeners are open."""
-    _tame_malloc()
+    give_back_big_blocks()
     ending = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -93,7 +93,8 @@ async def connect(data: Path) -> AsyncIterator[Client]:
                 yield Client(http)
             return
         # Only now: most commands find an engine, and need not load one.
-        from postkeep.app import EngineRuns, House
+        from postkeep.app import House
+        from postkeep.runtime.folderlock import EngineRuns
 
         try:
             house = await House.open(data, deliver=False, stderr=None)
