@@ -5,7 +5,7 @@ thread whose signal notes what that thread is doing, and with the kernel's own a
 is instrumented, so the figures add up to what bench-smtp shows. A sample that falls into C code (zstd, SHA-256,
 a send) belongs to the Python function that called it; reading sockets and waking belong to the loop itself.
 
-The file is both sides: `python -m tests.bench.profile` measures, `… --inside FILE serve …` is the engine.
+The file is both sides: `python -m tests.bench.profile [SIZE] [new]` measures (new: one connection a message), `… --inside FILE serve …` is the engine.
 """
 
 import collections
@@ -205,5 +205,5 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--inside"]:
         inside(Path(sys.argv[2]), sys.argv[3:])
     else:
-        size = int(sys.argv[1]) if len(sys.argv) > 1 else SIZE
-        say(measure(size, COUNT if size < 500_000 else 500))
+        size = next((int(word) for word in sys.argv[1:] if word.isdigit()), SIZE)
+        say(measure(size, COUNT if size < 500_000 else 500, reuse="new" not in sys.argv))

@@ -25,7 +25,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
 import argon2
 from postkeep.config.users import FILE, UsersWriter, parse_users
@@ -151,6 +151,7 @@ class Engine:
         arguments: Sequence[str] = (),
         template: Path | None = None,
         program: Sequence[str] = (str(POSTKEEP),),
+        verb: Literal["serve", "demo"] = "serve",
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.data = folder / "data"
@@ -162,14 +163,15 @@ class Engine:
         self._reservation = PortReservation()
         self.ports = self._reservation.ports
         self._program = tuple(program)
+        self._verb = verb
         self._arguments = tuple(arguments)
         self._environment = {**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})}
         self._lines: deque[str] = deque(maxlen=LOG_LINES)
         self._reader: threading.Thread | None = None
         self._ready = threading.Event()
-        if template is None:
+        if template is None and verb == "serve":
             self._init()
-        else:
+        elif template is not None:
             shutil.copytree(template, self.data)
         for name, password in (users or {}).items():
             self.user_add(name, password)
@@ -226,8 +228,10 @@ class Engine:
         assert self.process is None, "the engine runs already"
         self._ready.clear()
         self._lines.clear()
-        command = [*self._program, "serve", "--data", str(self.data)]
-        command += ["--address", HOST, "--port-offset", str(self.ports.offset), *self._arguments]
+        command = [*self._program, self._verb, "--data", str(self.data)]
+        command += ["--port-offset", str(self.ports.offset), *self._arguments]
+        if self._verb == "serve":
+            command += ["--address", HOST]
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
