@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -11,6 +12,7 @@ from postkeep.cli.client import Refused
 from postkeep.runtime.clock import SystemClock
 from postkeep.runtime.files import SystemFiles, replace_atomically
 from postkeep.services.accounts import NewUser
+from postkeep.services.configuration import State
 from postkeep.services.demo import install_demo
 from postkeep.services.passwords import PasswordHashes
 from postkeep.services.rights import ROOT
@@ -38,6 +40,8 @@ async def prepare(data: Path) -> dict[str, str]:
     house = await House.open(data, deliver=False)
     try:
         missing = [name for name in USERS if house.directory.account(name) is None]
+        if fresh:
+            await house.configuration.change(_plain_logins)
         if fresh or missing:
             new = [NewUser(name, password=passwords[name], full_name=USERS[name]) for name in missing]
             await house.accounts.add_users(ROOT, new)
@@ -45,6 +49,19 @@ async def prepare(data: Path) -> dict[str, str]:
     finally:
         await house.close()
     return passwords
+
+
+def _plain_logins(state: State) -> State:
+    """Clients may be tried without TLS too: the demo listens on 127.0.0.1 alone."""
+    server = state.server
+    return replace(
+        state,
+        server=replace(
+            server,
+            imap=replace(server.imap, plaintext_login=True),
+            pop3=replace(server.pop3, plaintext_login=True),
+        ),
+    )
 
 
 def _passwords(data: Path, files: SystemFiles) -> dict[str, str]:
