@@ -273,11 +273,15 @@ class Engine:
         self.house = house = await House.open(self.data, clock=self._clock, stderr=self._stderr)
         try:
             self._build()
+        except BaseException:
+            await house.close()
+            raise
+        try:
             await self._http.start(self.data / SOCKET)
             self._compactor.start()
             await self.control.start_all()
         except BaseException:
-            await house.close()
+            await self.stop()
             raise
         asyncio.get_running_loop().set_exception_handler(self._unhandled)
         house.logs.operations.write(f"Postkeep {__version__} started")
