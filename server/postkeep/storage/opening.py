@@ -29,6 +29,10 @@ def empty_spool(files: Files, folder: Path) -> None:
 def settle_packs(files: Files, packs: Packs, connection: apsw.Connection) -> None:
     """Packs of one big message: those whose transaction is there become packs, the others go."""
     known = {row[0] for row in connection.execute("SELECT number FROM pack")}
+    if not known and packs.numbers():  # before anything is removed that a rebuild could still want
+        raise StorageFailed(
+            "there are packs but the database knows none: it was lost or replaced; run `postkeep rebuild`"
+        )
     arriving = packs.numbers(ARRIVING)
     for number in arriving:
         if number in known:
@@ -38,10 +42,6 @@ def settle_packs(files: Files, packs: Packs, connection: apsw.Connection) -> Non
     if arriving:
         files.sync_dir(packs.folder)
     strange = [number for number in packs.numbers() if number not in known]
-    if strange and not known:
-        raise StorageFailed(
-            "there are packs but the database knows none: it was lost or replaced; run `postkeep rebuild`"
-        )
     for number in strange:
         _log.error("%s is unknown to the database and left alone", packs.path(number))
 
