@@ -29,7 +29,7 @@ class Plan(NamedTuple):
     host: str
     port: int
     size: int
-    count: int
+    total: int
     reuse: bool
     recipients: Sequence[str]
     processes: int = 4
@@ -153,7 +153,7 @@ def _render(plan: Plan, process: int) -> deque[tuple[bytes, bytes]]:
     """All messages of one process. A MB message shares its body: only references to the same octets."""
     texts = messages.bodies(plan.size)
     todo: deque[tuple[bytes, bytes]] = deque()
-    for number in range(process, plan.count, plan.processes):
+    for number in range(process, plan.total, plan.processes):
         recipient = plan.recipients[number % len(plan.recipients)]
         top = messages.header(SENDER, recipient, f"{plan.label}.{number}")
         body = texts[(number // plan.processes) % len(texts)]

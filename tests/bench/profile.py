@@ -147,7 +147,7 @@ def measure(size: int, count: int, reuse: bool = True) -> Report:
             load.run(plan)
             os.kill(engine.pid, signal.SIGUSR1)
             before, threads = cpu_seconds(engine.pid), thread_cpu(engine.pid)
-            outcome = load.run(plan._replace(count=count, label="p", reuse=reuse))
+            outcome = load.run(plan._replace(total=count, label="p", reuse=reuse))
             assert not outcome.errors, outcome.errors[:3]
             total, after = cpu_seconds(engine.pid) - before, thread_cpu(engine.pid)
             os.kill(engine.pid, signal.SIGUSR2)

@@ -59,7 +59,7 @@ def measure(start: Starter, case: Case, reuse: bool, count: int) -> Measured:
         warm = _sent(load.run(plan))
         contender.delivered(warm, WARM_UP)
         used = contender.cpu()
-        outcome = _sent(load.run(plan._replace(count=count, reuse=reuse, label="m")))
+        outcome = _sent(load.run(plan._replace(total=count, reuse=reuse, label="m")))
         end = contender.delivered(outcome, WARM_UP + count)
         used = contender.cpu() - used
     return Measured(count / (end - outcome.start), used / count * 1000)
@@ -161,7 +161,7 @@ def endure(stage: contenders.Stage) -> int:
         _sent(load.run(plan))
         for step in range(ENDURANCE_MESSAGES // ENDURANCE_STEP):
             used = us.cpu()
-            outcome = _sent(load.run(plan._replace(count=ENDURANCE_STEP, label=f"e{step}")))
+            outcome = _sent(load.run(plan._replace(total=ENDURANCE_STEP, label=f"e{step}")))
             used = (us.cpu() - used) / outcome.sent * 1000
             rates.append(outcome.sent / (outcome.end - outcome.start))
             total += outcome.sent
