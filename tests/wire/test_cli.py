@@ -1,7 +1,10 @@
 """The command line, with and without a running engine: the same commands, the same results."""
 
 import csv
+import imaplib
 import json
+import signal
+import ssl
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -137,6 +140,7 @@ def test_import(engine: Engine, tmp_path: Path) -> None:
 
 
 def test_status_queue_log_verify(engine: Engine) -> None:
+    engine.run("user", "add", "logged", "--no-password")
     status = json.loads(engine.run("status", "--json").stdout)
     assert status["running"] == (engine.process is not None)
     assert "version" in engine.run("status").stdout
@@ -144,7 +148,10 @@ def test_status_queue_log_verify(engine: Engine) -> None:
     assert json.loads(engine.run("queue", "list", "--json").stdout) == []
     assert engine.run("queue", "remove", "nothing", "--yes", check=False).returncode == 1
     assert engine.run("queue", "retry", check=False).returncode == 2
-    assert "command line: added users" in engine.run("log", "tail", "config", "--search", "ADDED").stdout
+    assert (
+        "command line: added users logged@example.test"
+        in engine.run("log", "tail", "config", "--search", "ADDED").stdout
+    )
     assert engine.run("log", "tail", "nothing", check=False).returncode == 2
     assert engine.run("verify").stdout.endswith("clean\n")
     listing = engine.run("service", "list", check=False)
@@ -258,3 +265,36 @@ def test_a_folder_that_is_not_set_up(tmp_path: Path) -> None:
         assert done.returncode == 1
         assert "is not set up" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_demo_serves_mail_goes_on_and_keeps_to_its_folder(tmp_path: Path) -> None:
+    engine = Engine(tmp_path)  # only for its free ports
+    data = tmp_path / "demo"
+    counts = []
+    try:
+        for _ in range(2):  # the second start goes on with the first one's folder
+            command = [str(POSTKEEP), "demo", "--data", str(data), "--port-offset", str(engine.ports.offset)]
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            assert process.stdout is not None
+            said: list[str] = []
+            for line in process.stdout:
+                said.append(line)
+                if line == "ready\n":
+                    break
+            passwords = dict(line.split() for line in (data / "demo-passwords.txt").read_text().splitlines())
+            assert stat.S_IMODE((data / "demo-passwords.txt").stat().st_mode) == 0o600
+            assert all(password in "".join(said) for password in passwords.values())
+            with imaplib.IMAP4_SSL(
+                "127.0.0.1", engine.ports.imaps, ssl_context=ssl._create_unverified_context(), timeout=30
+            ) as imap:
+                imap.login("alice", passwords["alice"])
+                counts.append(imap.select("INBOX")[1])
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+            process.stdout.close()
+    finally:
+        engine.close()
+    assert counts[0] == counts[1] != [b"0"]
+    refused = cli("demo", "--data", str(engine.data))
+    assert refused.returncode == 1
+    assert "is no demo folder" in refused.stderr

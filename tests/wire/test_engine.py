@@ -111,8 +111,8 @@ def test_another_user_is_turned_away_even_with_the_folders_open(engine: Engine) 
     script = (
         "import os,socket,sys\nos.setgid(65534);os.setuid(65534)\ns=socket.socket(socket.AF_UNIX)\n"
         "s.settimeout(10)\ns.connect(sys.argv[1])\n"
-        "s.sendall(b'GET /api/v1/users HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n')\n"
-        "try: print(len(s.recv(100)))\nexcept ConnectionError: print(0)\n"
+        "try:\n s.sendall(b'GET /api/v1/users HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n')\n"
+        " print(len(s.recv(100)))\nexcept ConnectionError: print(0)\n"
     )
     try:
         for folder in opened:

@@ -21,7 +21,7 @@ from postkeep.services.setup import Setup, is_set_up, set_up
 DOMAIN = "example.test"
 HOSTNAME = "mail.example.test"
 ADMINISTRATOR = "admin"
-USERS = {"alice": "Alice Archer", "bob": "Bob Baker"}
+USERS = {"alice": "Alice Meyer", "bob": "Bob Tanaka"}
 PASSWORDS = "demo-passwords.txt"
 
 
