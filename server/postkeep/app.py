@@ -12,13 +12,12 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TextIO
 
 from postkeep import __version__
 from postkeep.config.services import ServiceSettings
-from postkeep.domain.address import Address
 from postkeep.domain.errors import NotFound
 from postkeep.protocols.http.api import create_api, guarded, trusted
 from postkeep.protocols.http.context import ApiServices
@@ -28,7 +27,7 @@ from postkeep.protocols.http.sessions import Sessions
 from postkeep.protocols.imap.server import ImapServer
 from postkeep.protocols.pop3.server import Pop3Server
 from postkeep.protocols.smtp.server import SmtpServer
-from postkeep.queue.queue import Queue, QueuedRecipient
+from postkeep.queue.queue import Queue
 from postkeep.runtime.certificates import Certificates
 from postkeep.runtime.clock import Clock, SystemClock
 from postkeep.runtime.dialer import SystemDialer
@@ -130,7 +129,7 @@ class House:
             self.mailboxes = MailboxService(self.store, self.bus, self.clock)
             self.deliverer = Deliverer(self.store, self.bus, self.directory, self.logs, self.clock)
             self.queue = self._make_queue()
-            self.deliverer.forward = self._forward
+            self.deliverer.queue = self.queue
             self.accounts = AccountService(
                 self.configuration,
                 self.directory,
@@ -177,18 +176,6 @@ class House:
             clock=self.clock,
             files=self.files,
         )
-
-    async def _forward(self, sender: Address | None, to: Sequence[Address], content: bytes) -> None:
-        """Deliverer's port for addresses elsewhere."""
-        prepared = await self.queue.prepare(
-            sender,
-            [QueuedRecipient(address) for address in to],
-            [content],
-            size=len(content),
-            smtputf8=not all(address.is_ascii for address in to),
-            eight_bit=not content.isascii(),
-        )
-        self.queue.activate(prepared)
 
     def api(self, control: ServiceControl | None, status: Callable[[], dict[str, object]]) -> ApiServices:
         """What the REST API works on."""
@@ -400,14 +387,23 @@ class Engine:
         self.house.logs.error.write(f"Unexpected: {text}")
 
 
-async def serve(engine: Engine, ready: Callable[[Engine], None]) -> None:
-    """Run until SIGTERM or SIGINT. `ready` is called once all listeners are open."""
+async def serve(
+    engine: Engine,
+    ready: Callable[[Engine], None],
+    before: Callable[[asyncio.Event], Awaitable[bool]] | None = None,
+) -> None:
+    """Run until SIGTERM or SIGINT. `ready` is called once all listeners are open.
+
+    `before` runs first (the first set-up); it is given the event of the signals, and ends all by False.
+    """
     give_back_big_blocks()
     ending = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
     try:
+        if before is not None and not await before(ending):
+            return
         await engine.start()
         try:
             ready(engine)

@@ -83,15 +83,37 @@ def init(
 @click.option("--address", help="Listen on this address instead of the ListenAddress setting.")
 @data_option
 def serve(port_offset: int, address: str | None, data: Path) -> None:
-    """Run the server until SIGTERM or Ctrl+C. Prints `ready` when all services listen."""
+    """Run the server until SIGTERM or Ctrl+C. Prints `ready` when all services listen.
+
+    In a folder that is not set up yet only the administration's port opens, for the first set-up over REST;
+    the one-time code that it asks for is shown here and in the Security log.
+    """
     import uvloop
 
     from postkeep.app import Engine
     from postkeep.app import serve as serve_engine
+    from postkeep.cli.first_start import FirstStart
+    from postkeep.runtime.clock import SystemClock
+    from postkeep.runtime.files import SystemFiles
 
-    engine = Engine(data.absolute(), port_offset, address=address)
+    data = data.absolute()
+    if not data.is_dir():
+        raise click.ClickException(f"{data} does not exist; run: postkeep init --data {data} (see --help)")
+
+    async def work() -> None:
+        first = FirstStart(
+            data,
+            port_offset,
+            address,
+            clock=SystemClock(),
+            files=SystemFiles(),
+            say=lambda text: click.echo(text, err=True),
+        )
+        engine = Engine(data, port_offset, address=address)
+        await serve_engine(engine, lambda _: click.echo("ready"), first.run)
+
     try:
-        uvloop.run(serve_engine(engine, lambda _: click.echo("ready")))
+        uvloop.run(work())
     except (PostkeepError, OSError) as error:
         raise click.ClickException(str(error)) from error
 

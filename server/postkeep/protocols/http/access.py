@@ -75,7 +75,7 @@ class Access:
         except PostkeepError as error:
             await problem_of(error)(scope, receive, send)
             return
-        await self._app(scope, _Body(receive, limit), _with_headers(send))
+        await self._app(scope, BoundedBody(receive, limit), with_headers(send))
 
     def _check_origin(self, peer: str, headers: Headers) -> None:
         """WEB-3, and nothing that another web site makes a browser send."""
@@ -138,7 +138,7 @@ def _basic(value: str) -> tuple[str, str]:
     return login, password
 
 
-class _Body:
+class BoundedBody:
     """receive() with a bound on octets and time of the whole request body (413, 408)."""
 
     def __init__(self, receive: Receive, limit: int) -> None:
@@ -164,7 +164,7 @@ class _Body:
         return message
 
 
-def _with_headers(send: Send) -> Send:
+def with_headers(send: Send) -> Send:
     async def wrapped(message: Message) -> None:
         if message["type"] == "http.response.start":
             more = [(name.encode(), value.encode()) for name, value in _NO_STORE.items()]

@@ -138,6 +138,7 @@ class HttpServer:
         """`app` is what the Unix socket serves."""
         for name in ("uvicorn.error", "uvicorn.access", "uvicorn"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
+        self.app = app
         self._limiter = limiter
         self._config = self._configure(app)
         self._server = _Server(self._config)
