@@ -168,7 +168,9 @@ class Engine:
         self._environment = {**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})}
         self._lines: deque[str] = deque(maxlen=LOG_LINES)
         self._reader: threading.Thread | None = None
-        self._ready = threading.Event()
+        self._ready = False
+        self._told = threading.Event()
+        """It said that it is ready, or it ended."""
         if template is None and verb == "serve":
             self._init()
         elif template is not None:
@@ -226,7 +228,8 @@ class Engine:
 
     def start(self, limit: float = START_LIMIT) -> None:
         assert self.process is None, "the engine runs already"
-        self._ready.clear()
+        self._ready = False
+        self._told.clear()
         self._lines.clear()
         command = [*self._program, self._verb, "--data", str(self.data)]
         command += ["--port-offset", str(self.ports.offset), *self._arguments]
@@ -241,7 +244,8 @@ class Engine:
         )
         self._reader = threading.Thread(target=self._read, args=(self.process,), daemon=True)
         self._reader.start()
-        if not self._ready.wait(limit) or self.process.poll() is not None:
+        self._told.wait(limit)
+        if not self._ready:
             self.kill()
             raise AssertionError(f"the engine was not ready in {limit:.0f} s; it said:\n{self.log}")
 
@@ -251,8 +255,9 @@ class Engine:
             line = raw.decode(errors="replace").rstrip("\n")
             self._lines.append(line)
             if line.strip() == "ready" or line.startswith("ready "):
-                self._ready.set()
-        self._ready.set()  # ended: start() need not wait for its limit
+                self._ready = True
+                self._told.set()
+        self._told.set()  # ended: start() need not wait for its limit
 
     def stop(self, limit: float = STOP_LIMIT) -> None:
         """SIGTERM; asserts that the engine ends by itself, in time and with 0."""
