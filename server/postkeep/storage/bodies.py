@@ -117,14 +117,14 @@ class Incoming:
         raw = self._first if self._data is None else bytes(self._data)
         self._first, self._data = b"", None
         memory, self._memory = self._memory, 0
-        if len(raw) <= _OFFLOAD:
-            return _memory_body(self._intake, raw, prefix, memory)
         try:
+            if len(raw) <= _OFFLOAD:
+                return _memory_body(self._intake, raw, prefix, memory)
             work = self._intake.workers.submit(_memory_body, self._intake, raw, prefix, memory)
             return await asyncio.wrap_future(work)
         except BaseException as error:
             self._intake.used -= memory
-            if isinstance(error, RuntimeError):
+            if isinstance(error, RuntimeError) and len(raw) > _OFFLOAD:
                 raise StorageFailed("the store is closed") from error
             raise
 
@@ -154,6 +154,7 @@ class Body:
         "digest",
         "size",
         "structure",
+        "taken",
     )
 
     def __init__(
@@ -183,6 +184,8 @@ class Body:
         self.digest = digest
         """16 octets that name the body (without prefix)."""
         self.structure = structure
+        self.taken = False
+        """The store has it: see `discard`."""
         self._encoded = encode_structure(structure)
 
     def chunks(self, skip: int = 0) -> Iterator[bytes]:
@@ -204,7 +207,13 @@ class Body:
             position += len(piece)
 
     def discard(self) -> None:
-        """Free what it holds; may be called more than once, and after a delivery."""
+        """Free what it holds; may be called more than once. Once a delivery was begun the body is the
+        store's, which frees it, and this does nothing: also while the writer still works on it."""
+        if not self.taken:
+            self.free()
+
+    def free(self) -> None:
+        """For its owner."""
         self._intake.used -= self._memory
         self._memory = 0
         self._raw = self._stored = b""

@@ -14,6 +14,8 @@ from postkeep.domain.errors import PostkeepError, StorageFailed, StorageFull
 
 NAME = "postkeep.db"
 PAGE_SIZE = 4096
+WAL_LIMIT = 64 << 20
+"""Octets that the WAL keeps when it is not in use."""
 _WRITER_CACHE_KIB = 32 << 10
 _READER_CACHE_KIB = 4 << 10
 _BUSY_MS = 10_000
@@ -52,10 +54,17 @@ def open_writer(path: Path, vfs: str | None = None) -> apsw.Connection:
     connection.pragma("wal_autocheckpoint", 0)
     connection.pragma("cache_size", -_WRITER_CACHE_KIB)
     _common(connection)
-    # Overwriting a file costs a sixth of extending it: the WAL stays at its full size, over restarts too.
-    connection.pragma("journal_size_limit", -1)
+    # Overwriting a file costs a sixth of extending it: the WAL stays at its full size, unless a long reading
+    # has made it grow beyond measure (it is then cut when it begins anew).
+    connection.pragma("journal_size_limit", WAL_LIMIT)
     _keep_wal(connection)
     return connection
+
+
+def close_writer(connection: apsw.Connection) -> None:
+    """Close the read-write connection; the WAL keeps its size over the restart."""
+    connection.pragma("journal_size_limit", -1)
+    connection.close()
 
 
 def open_reader(path: Path, vfs: str | None = None) -> apsw.Connection:

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 from postkeep.domain.change import Appended
 from postkeep.storage.bodies import Body
 from postkeep.storage.catalogue import MailboxState
+from postkeep.storage.records import Delivery as DeliveredTo
+from postkeep.storage.records import hash64
 from postkeep.storage.spool import SpoolFile
 from postkeep.storage.transaction import Transaction
 
@@ -21,14 +23,25 @@ class Target(NamedTuple):
 
 
 class Job:
-    """`records` are bytes for the active pack: any number of whole records, `length` octets together."""
+    """`records` are bytes for the active pack: any number of whole records, `length` octets together.
 
-    __slots__ = ("future", "length", "place", "records")
+    `then` is called on the loop with the result once that is durable, also when nobody waits for it any more:
+    what must follow a commit belongs there."""
 
-    def __init__(self, future: asyncio.Future[Any], records: tuple[bytes, ...] = (), length: int = 0) -> None:
+    __slots__ = ("future", "held", "length", "place", "records", "then")
+
+    def __init__(
+        self,
+        future: asyncio.Future[Any],
+        records: tuple[bytes, ...] = (),
+        length: int = 0,
+        then: Callable[[Any], None] | None = None,
+    ) -> None:
         self.future = future
         self.records = records
-        self.length = length
+        self.length = self.held = length
+        """`held` are octets in memory: none when the record lies in a spool file."""
+        self.then = then
         self.place: tuple[int, int] = (0, 0)
         """Pack and offset where `records` begin; set by the writer."""
 
@@ -48,13 +61,16 @@ class Operation(Job):
         future: asyncio.Future[Any],
         change: Callable[[Transaction, tuple[int, int]], Any],
         records: tuple[bytes, ...] = (),
+        then: Callable[[Any], None] | None = None,
     ) -> None:
-        super().__init__(future, records, sum(map(len, records)))
+        super().__init__(future, records, sum(map(len, records)), then)
         self.change = change
 
 
 class Delivery(Job):
-    """One record and a new row in each target: the fast path. With `spool` the record lies there."""
+    """One record and a new row in each target: the fast path. With `spool` the record lies there.
+
+    The body is the job's from here on: nobody else can free it, only `settle` does."""
 
     __slots__ = ("body", "date", "msgid", "result", "size", "spool", "targets", "thread")
 
@@ -67,16 +83,43 @@ class Delivery(Job):
         row: tuple[int, int, int, int],
         body: Body,
         spool: SpoolFile | None = None,
+        then: Callable[[tuple[Appended, ...]], None] | None = None,
     ) -> None:
         self.future = future
         self.records = records
         self.length = length
+        self.held = length if spool is None else 0
+        self.then = then
         self.place = (0, 0)
         self.targets = targets
         self.size, self.date, self.msgid, self.thread = row
         self.body = body
         self.spool = spool
         self.result: tuple[Appended, ...] = ()
+        body.taken = True
 
     def settle(self) -> None:
-        self.body.discard()
+        self.body.free()
+
+
+def deliver(
+    future: asyncio.Future[tuple[Appended, ...]],
+    body: Body,
+    places: list[tuple[MailboxState, Target]],
+    bits: list[int],
+    date: int,
+    then: Callable[[tuple[Appended, ...]], None] | None,
+) -> Delivery:
+    """The job that stores `body` in these mailboxes; `bits` are their targets' keywords."""
+    delivered = tuple(
+        [DeliveredTo(state.account.key, state.name, to.flags, to.keywords) for state, to in places]
+    )
+    pieces, length, spool = body.record(date, delivered)
+    structure = body.structure
+    msgid = hash64(structure.message_id)
+    root = structure.thread_root
+    thread = msgid if root == structure.message_id and root else hash64(root)
+    if not root:  # a thread of its own
+        thread = int.from_bytes(body.digest[:8], "little", signed=True)
+    targets = [(state, int(to.flags), word) for (state, to), word in zip(places, bits, strict=True)]
+    return Delivery(future, pieces, length, targets, (body.size, date, msgid, thread), body, spool, then)

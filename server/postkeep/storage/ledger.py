@@ -17,7 +17,6 @@ class Kind(StrEnum):
     ACCOUNTING = "accounting"
     STRUCTURE = "structure"
     PACK = "pack"
-    QUEUE = "queue"
 
 
 Finding = tuple[Kind, str]

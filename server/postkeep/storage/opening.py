@@ -63,7 +63,14 @@ def open_active(files: Files, packs: Packs, connection: apsw.Connection) -> Acti
     if not files.exists(packs.path(number)):
         if length:
             _log.error("%s is missing", packs.path(number))
-        return None
+            return None
+        active = ActivePack(packs, number, 0)  # its row was committed, then came the crash
+        try:
+            files.sync_dir(packs.folder)
+        except BaseException:
+            active.close()
+            raise
+        return active
     fd = files.open(packs.path(number), os.O_RDWR)
     try:
         size = files.size(fd)

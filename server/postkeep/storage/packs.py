@@ -5,10 +5,12 @@ too big for memory is a pack of its own (see spool.py). Reading is open to all t
 the writer thread.
 """
 
+import contextlib
 import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -232,6 +234,13 @@ class ActivePack:
     def cut(self) -> None:
         """Forget what lies past the committed length."""
         self._files.truncate(self._fd, self.position)
+
+    def abandon(self) -> None:
+        """Cut it once more and close it: what lies past the committed length is anybody's guess, and nobody
+        was told that it was taken. The start does the same after a crash, the pack is not sealed yet."""
+        for step in (self.cut, partial(self._files.fdatasync, self._fd), self.close):
+            with contextlib.suppress(OSError):
+                step()
 
     def close(self) -> None:
         self._files.close(self._fd)

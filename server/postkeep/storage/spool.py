@@ -2,7 +2,8 @@
 
 The record's blocks are streamed behind the room for its header; trailer and header come when the message is
 accepted. The file is then renamed to mail/NNNNNNNN.arriving (durable before the commit) and, committed, to
-NNNNNNNN.pack. What a crash leaves in spool/ or as .arriving without a commit is removed at start.
+NNNNNNNN.pack. What a crash leaves in spool/ or as .arriving without a commit is removed at start. A file
+belongs to one thread at a time: the task that takes the message, then (see Delivery) the writer.
 """
 
 import contextlib
@@ -39,7 +40,7 @@ class SpoolFile:
         self._hash = hashlib.sha256()
         self._places: list[int] = []
         self._held: tuple[int, bytes] = (-1, b"")
-        self._durable = self._untrusted = False
+        self._durable = self._untrusted = self._kept = False
         try:
             self._fd = files.open(self._path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         except OSError as error:
@@ -134,11 +135,20 @@ class SpoolFile:
             _log.error("%s keeps its name for now: %s", self._path, error)
 
     def discard(self) -> None:
-        """Remove the file unless it became a pack."""
+        """Remove the file unless it became a pack, or may have (`keep`)."""
         if self._fd >= 0:
             self._close()
-            with contextlib.suppress(OSError):
-                self._files.unlink(self._path)
+            if not self._kept:
+                self.remove()
+
+    def keep(self) -> None:
+        """Nobody knows yet whether its transaction is committed: the file stays until that is known."""
+        self._kept = True
+
+    def remove(self) -> None:
+        """It is known now: there is no such transaction."""
+        with contextlib.suppress(OSError):
+            self._files.unlink(self._path)
 
     def _close(self) -> None:
         with contextlib.suppress(OSError):

@@ -2,11 +2,9 @@
 
 import asyncio
 import contextlib
-import itertools
 import logging
 from array import array
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,16 +17,15 @@ from postkeep.domain.message import FlagMode, FlagsRow, MessageRow
 from postkeep.formats.mime.structure import Structure
 from postkeep.runtime.clock import Clock
 from postkeep.runtime.files import Files, SystemFiles
-from postkeep.storage import database, mailboxes, messages, opening, structures
+from postkeep.storage import database, mailboxes, messages, opening
 from postkeep.storage.bodies import Body, Incoming, Intake, StoredMessage
 from postkeep.storage.catalogue import Catalogue, MailboxState
-from postkeep.storage.jobs import Delivery, Target
+from postkeep.storage.jobs import Target, deliver
 from postkeep.storage.messages import CopyResult, StoreResult
 from postkeep.storage.migrations import migrate
 from postkeep.storage.packs import Packs
 from postkeep.storage.reading import FLAGS, WHOLE, Readers
-from postkeep.storage.records import Delivery as DeliveredTo
-from postkeep.storage.records import hash64
+from postkeep.storage.structures import StructureKeeper
 from postkeep.storage.transaction import Transaction
 from postkeep.storage.writer import Writer
 
@@ -39,7 +36,7 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _SYSTEM_FILES = SystemFiles()
-_STRUCTURES_STEP = 512
+Then = Callable[[T], None] | None
 
 
 class MailStore:
@@ -47,8 +44,9 @@ class MailStore:
 
     Reads of accounts, mailboxes and counters are plain calls (they live in memory and show what is
     committed). Everything that writes returns when it is durable, and gives the `Change`s to be published.
-    A caller that is cancelled while it waits does not stop what it asked for: shield a delivery whose
-    changes must be published. Errors: NotFound, MailboxNotFound, StorageFull, StorageFailed, LimitReached.
+    A caller that is cancelled while it waits may or may not have stopped what it asked for: `then` is called
+    with the result, on the loop and before the caller goes on, whenever it became durable. Errors: NotFound,
+    MailboxNotFound, StorageFull, StorageFailed, LimitReached.
     """
 
     def __init__(
@@ -70,7 +68,7 @@ class MailStore:
         self._lock = lock
         self._connection = connection
         self._intake = intake
-        self._new_structures: dict[int, bytes] = {}
+        self._structures = StructureKeeper(readers, writer, packs)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._closing = False
 
@@ -132,7 +130,7 @@ class MailStore:
         await self.writer.close()
         await asyncio.to_thread(self.readers.close)
         self.packs.close()
-        self._connection.close()
+        database.close_writer(self._connection)
         self._lock.release()
 
     # --- accounts ---------------------------------------------------------------------------------
@@ -192,37 +190,51 @@ class MailStore:
         return self.catalogue.account(account).keywords
 
     async def create_mailbox(
-        self, account: int, name: str, role: Role = Role.NONE
+        self,
+        account: int,
+        name: str,
+        role: Role = Role.NONE,
+        then: Then[tuple[Mailbox, MailboxesChanged]] = None,
     ) -> tuple[Mailbox, MailboxesChanged]:
         """Makes missing parents too. MailboxExists, InvalidName."""
         state, now = self.catalogue.account(account), int(self._clock.now())
-        return await self.writer.change(lambda tx: mailboxes.create_mailbox(tx, state, name, role, now))
+        return await self.writer.change(lambda tx: mailboxes.create_mailbox(tx, state, name, role, now), then)
 
-    async def rename_mailbox(self, account: int, name: str, new_name: str) -> MailboxesChanged:
+    async def rename_mailbox(
+        self, account: int, name: str, new_name: str, then: Then[MailboxesChanged] = None
+    ) -> MailboxesChanged:
         """Children go along. Renaming INBOX moves its messages and begins INBOX anew: its old id is among
         `removed` (RFC 3501 §6.3.5). MailboxNotFound, MailboxExists, InvalidName."""
         state, now = self.catalogue.account(account), int(self._clock.now())
-        return await self.writer.change(lambda tx: mailboxes.rename_mailbox(tx, state, name, new_name, now))
+        return await self.writer.change(
+            lambda tx: mailboxes.rename_mailbox(tx, state, name, new_name, now), then
+        )
 
-    async def delete_mailbox(self, account: int, name: str) -> MailboxesChanged:
+    async def delete_mailbox(
+        self, account: int, name: str, then: Then[MailboxesChanged] = None
+    ) -> MailboxesChanged:
         """Gone at once; its messages are removed in the background. Children stay.
 
         MailboxNotFound, Denied (INBOX)."""
         state = self.catalogue.account(account)
-        changed = await self.writer.change(lambda tx: mailboxes.delete_mailbox(tx, state, name))
+        changed = await self.writer.change(lambda tx: mailboxes.delete_mailbox(tx, state, name), then)
         self._spawn("reap", self._reap)
         return changed
 
-    async def subscribe(self, account: int, name: str, on: bool) -> MailboxesChanged:
+    async def subscribe(
+        self, account: int, name: str, on: bool, then: Then[MailboxesChanged] = None
+    ) -> MailboxesChanged:
         state = self.catalogue.account(account)
-        return await self.writer.change(lambda tx: mailboxes.subscribe(tx, state, name, on))
+        return await self.writer.change(lambda tx: mailboxes.subscribe(tx, state, name, on), then)
 
     # --- receiving --------------------------------------------------------------------------------
 
     def incoming(self) -> Incoming:
         return Incoming(self._intake)
 
-    async def deliver(self, body: Body, targets: Sequence[Target], date: int) -> tuple[Appended, ...]:
+    async def deliver(
+        self, body: Body, targets: Sequence[Target], date: int, then: Then[tuple[Appended, ...]] = None
+    ) -> tuple[Appended, ...]:
         """Store `body` once for all `targets`; one Appended for each, in their order. Durable on return.
 
         `date` is INTERNALDATE. The body is used up, also when this fails. MailboxNotFound when a target is
@@ -230,25 +242,7 @@ class MailStore:
         try:
             places = [(self.catalogue.state(target.account, target.mailbox), target) for target in targets]
             bits = [await self._keyword_bits(target) if target.keywords else 0 for target in targets]
-            delivered = tuple(
-                [DeliveredTo(state.account.key, state.name, to.flags, to.keywords) for state, to in places]
-            )
-            pieces, length, spool = body.record(date, delivered)
-            structure = body.structure
-            msgid = hash64(structure.message_id)
-            root = structure.thread_root
-            thread = msgid if root == structure.message_id and root else hash64(root)
-            if not root:  # a thread of its own
-                thread = int.from_bytes(body.digest[:8], "little", signed=True)
-            job = Delivery(
-                asyncio.get_running_loop().create_future(),
-                pieces,
-                length,
-                [(state, int(to.flags), word) for (state, to), word in zip(places, bits, strict=True)],
-                (body.size, date, msgid, thread),
-                body,
-                spool,
-            )
+            job = deliver(asyncio.get_running_loop().create_future(), body, places, bits, date, then)
         except BaseException:
             body.discard()
             raise
@@ -276,6 +270,7 @@ class MailStore:
         flags: int,
         keywords: Sequence[str],
         unchanged_since: int | None = None,
+        then: Then[StoreResult] = None,
     ) -> StoreResult:
         """RFC 3501 §6.4.6, RFC 7162 §3.1.3. Uids that do not exist are passed over.
 
@@ -284,19 +279,31 @@ class MailStore:
         words = tuple(keywords)
         bits = int(flags)
         return await self._change(
-            state, lambda tx: messages.store_flags(tx, state, uids, mode, bits, words, unchanged_since)
+            state, lambda tx: messages.store_flags(tx, state, uids, mode, bits, words, unchanged_since), then
         )
 
     async def copy(
-        self, account: int, mailbox: int, uids: Sequence[int], target: int, target_account: int | None = None
+        self,
+        account: int,
+        mailbox: int,
+        uids: Sequence[int],
+        target: int,
+        target_account: int | None = None,
+        then: Then[CopyResult] = None,
     ) -> CopyResult:
-        return await self._copy(account, mailbox, uids, target, target_account, False)
+        return await self._copy(account, mailbox, uids, target, target_account, False, then)
 
     async def move(
-        self, account: int, mailbox: int, uids: Sequence[int], target: int, target_account: int | None = None
+        self,
+        account: int,
+        mailbox: int,
+        uids: Sequence[int],
+        target: int,
+        target_account: int | None = None,
+        then: Then[CopyResult] = None,
     ) -> CopyResult:
         """RFC 6851: in one transaction."""
-        return await self._copy(account, mailbox, uids, target, target_account, True)
+        return await self._copy(account, mailbox, uids, target, target_account, True, then)
 
     async def _copy(
         self,
@@ -306,15 +313,20 @@ class MailStore:
         target: int,
         target_account: int | None,
         remove: bool,
+        then: Then[CopyResult],
     ) -> CopyResult:
         source = self.catalogue.state(account, mailbox)
         into = self.catalogue.state(account if target_account is None else target_account, target)
-        return await self._change(source, lambda tx: messages.copy(tx, source, uids, into, remove), into)
+        return await self._change(
+            source, lambda tx: messages.copy(tx, source, uids, into, remove), then, into
+        )
 
-    async def expunge(self, account: int, mailbox: int, uids: Sequence[int] | None) -> Expunged:
+    async def expunge(
+        self, account: int, mailbox: int, uids: Sequence[int] | None, then: Then[Expunged] = None
+    ) -> Expunged:
         """None: those flagged \\Deleted. Otherwise exactly those of `uids` that exist."""
         state = self.catalogue.state(account, mailbox)
-        return await self._change(state, lambda tx: messages.expunge(tx, state, uids))
+        return await self._change(state, lambda tx: messages.expunge(tx, state, uids), then)
 
     # --- reading ----------------------------------------------------------------------------------
 
@@ -352,11 +364,9 @@ class MailStore:
 
     async def structures(self, rows: Sequence[MessageRow]) -> list[Structure | None]:
         """In the order of `rows`; None: the record is damaged (and logged)."""
-        found, new = await self.readers.run(structures.read_structures, self.packs, rows)
+        found, new = await self._structures.read(rows)
         if new:
-            if len(self._new_structures) < structures.KEEP:
-                self._new_structures.update(new)
-            self._spawn("structures", self._keep_structures)
+            self._spawn("structures", self._structures.keep)
         return found
 
     async def messages(self, rows: Sequence[MessageRow]) -> list[StoredMessage | CorruptRecord]:
@@ -366,14 +376,18 @@ class MailStore:
     # --- in the background ------------------------------------------------------------------------
 
     async def _change(
-        self, state: MailboxState, change: Callable[[Transaction], T], other: MailboxState | None = None
+        self,
+        state: MailboxState,
+        change: Callable[[Transaction], T],
+        then: Then[T],
+        other: MailboxState | None = None,
     ) -> T:
         def checked(transaction: Transaction) -> T:
             if not transaction.get(state, "alive") or not (other is None or transaction.get(other, "alive")):
                 raise MailboxNotFound("the mailbox is gone")
             return change(transaction)
 
-        return await self.writer.change(checked)
+        return await self.writer.change(checked, then)
 
     def _spawn(self, name: str, work: Callable[[], Coroutine[None, None, None]]) -> None:
         """Run background work unless it runs already."""
@@ -390,15 +404,3 @@ class MailStore:
                 pass
         except PostkeepError as error:
             _log.error("removing deleted mailboxes stopped until the next start: %s", error)
-
-    async def _keep_structures(self) -> None:
-        """Write structures that were read from packs into the database, a bounded number at a time."""
-        while self._new_structures:
-            batch = list(itertools.islice(self._new_structures.items(), _STRUCTURES_STEP))
-            for item, _ in batch:
-                del self._new_structures[item]
-            try:
-                await self.writer.change(partial(structures.keep_structures, known=batch))
-            except PostkeepError as error:  # they can be read again
-                _log.warning("structures not kept: %s", error)
-                return

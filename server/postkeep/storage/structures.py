@@ -1,23 +1,28 @@
 """Structures of stored messages: from the database once known there, else from the packs."""
 
+import itertools
 import logging
 from collections.abc import Sequence
+from functools import partial
 
 import apsw
 import orjson
 
-from postkeep.domain.errors import CorruptRecord
+from postkeep.domain.errors import CorruptRecord, PostkeepError
 from postkeep.domain.message import MessageRow
 from postkeep.formats.mime.structure import Structure, StructureVersionError, decode_structure
 from postkeep.storage import records
 from postkeep.storage.bodies import structure_of
 from postkeep.storage.packs import Packs
+from postkeep.storage.reading import Readers
 from postkeep.storage.transaction import Transaction
+from postkeep.storage.writer import Writer
 
 _log = logging.getLogger(__name__)
 
 KEEP = 4096
 """Structures read from packs that wait to be written into the database; more are left out."""
+_STEP = 512
 
 Known = list[tuple[int, bytes]]
 """(item, encoded structure as the database keeps it)."""
@@ -44,19 +49,49 @@ def read_structures(
                 continue
         try:
             record = packs.read(row.pack, row.offset, row.size, body=False)
+            structure = structure_of(packs, row.pack, row.offset, record)
         except CorruptRecord as error:
             _log.error("message lost or damaged: %s", error)
             found.append(None)
             continue
-        found.append(structure_of(packs, row.pack, row.offset, record))
+        found.append(structure)
         new.append((row.item, _encode(record.trailer.structure)))
     return found, new
 
 
 def keep_structures(tx: Transaction, known: Known) -> None:
-    """Write them for the next time; a message that was expunged meanwhile leaves no trace for long: the row
-    is overwritten or dropped with its item, and the table may be emptied at will."""
+    """Write them for the next time. A message that was expunged meanwhile leaves its row behind, which the
+    Compactor finds (`orphans`)."""
     tx.connection.executemany("INSERT OR IGNORE INTO structure (item, data) VALUES (?, ?)", known)
+
+
+class StructureKeeper:
+    """Reads structures for the store, and has those that came from packs written into the database."""
+
+    def __init__(self, readers: Readers, writer: Writer, packs: Packs) -> None:
+        self._readers = readers
+        self._writer = writer
+        self._packs = packs
+        self._new: dict[int, bytes] = {}
+
+    async def read(self, rows: Sequence[MessageRow]) -> tuple[list[Structure | None], bool]:
+        """Those of `rows` in order, None for a damaged record; is there something to be kept."""
+        found, new = await self._readers.run(read_structures, self._packs, rows)
+        if new and len(self._new) < KEEP:
+            self._new.update(new)
+        return found, bool(new)
+
+    async def keep(self) -> None:
+        """Write what is new, a bounded number at a time."""
+        while self._new:
+            batch = list(itertools.islice(self._new.items(), _STEP))
+            for item, _ in batch:
+                del self._new[item]
+            try:
+                await self._writer.change(partial(keep_structures, known=batch))
+            except PostkeepError as error:  # they can be read again
+                _log.warning("structures not kept: %s", error)
+                return
 
 
 def _encode(encoded: bytes) -> bytes:

@@ -34,7 +34,6 @@ _ADVICE = {
     Kind.ACCOUNTING: "no message is at risk, but some disk space stays taken; a rebuild corrects it",
     Kind.STRUCTURE: "no message is at risk; it is computed anew when it is next read",
     Kind.PACK: "restore the file from a backup",
-    Kind.QUEUE: "the entry cannot be sent: remove its file from the queue folder",
 }
 
 
@@ -369,14 +368,17 @@ class Verification:
     # --- the queue --------------------------------------------------------------------------------
 
     def _check_queue(self) -> int:
-        """<id>.env is written after <id>.eml and removed before it: it is never alone."""
+        """An acknowledged entry has both its files; one alone is removed when the queue starts."""
         if self._queue is None or not self._files.exists(self._queue):
             return 0
         names = set(self._files.list_dir(self._queue))
         for name in sorted(names):
             path = self._queue / name
             if name.endswith(".env") and f"{name[:-4]}.eml" not in names and self._files.exists(path):
-                self._problem(Kind.QUEUE, f"queue entry {name[:-4]} has lost its message")
+                self._note(
+                    f"queue: {name} has no message: it was never accepted, or somebody deleted its .eml; "
+                    "the next start removes it"
+                )
             if name.endswith(".eml") and f"{name[:-4]}.env" not in names and self._files.exists(path):
                 self._note(f"queue: {name} has no envelope (it was never accepted)")
         return sum(1 for name in names if name.endswith(".env"))

@@ -8,9 +8,7 @@ scanning are done before, elsewhere.
 import asyncio
 import contextlib
 import logging
-import queue
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -21,19 +19,17 @@ from postkeep.domain.errors import LimitReached, MailboxNotFound, PostkeepError,
 from postkeep.domain.message import Flag, MessageRow
 from postkeep.storage.catalogue import UID_LIMIT, Catalogue
 from postkeep.storage.database import translate
+from postkeep.storage.jobqueue import JobQueue
 from postkeep.storage.jobs import Delivery, Job, Operation
 from postkeep.storage.packs import PACK_LIMIT, ActivePack, Packs
 from postkeep.storage.records import item_of
+from postkeep.storage.spool import SpoolFile
 from postkeep.storage.transaction import Transaction
 
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_BATCH_JOBS = 512
-_BATCH_OCTETS = 16 << 20
-_QUEUE_JOBS = 4096
-_QUEUE_OCTETS = 64 << 20
 _CHECKPOINT_PAGES = 4096
 """Pages in the WAL at which the writer copies them into the database."""
 _IDLE_SECONDS = 2.0
@@ -61,12 +57,15 @@ class Writer:
         self._numbers = numbers
         self._active = active
         self._pack_limit = pack_limit
-        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self.queue = JobQueue()
         self._loop = asyncio.get_running_loop()
-        self._queued = self._octets = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
         self._closed = False
+        self._undecided: list[Callable[[], None]] = []
+        """What to do when it is known that a COMMIT which failed has left nothing."""
+        self._empty: int | None = None
+        """A pack whose row is committed but not yet its file."""
         self._wal_pages = 0
+        self._checkpoint_at = _CHECKPOINT_PAGES
         self._tidy = False
         self._thread = threading.Thread(target=self._run, name="postkeep-writer", daemon=True)
         connection.set_wal_hook(self._count_pages)
@@ -76,26 +75,19 @@ class Writer:
     def start(self) -> None:
         self._thread.start()
 
-    async def submit(self, job: Job) -> Any:
-        """Queue a job; its result once durable. Waits for room when the queue is full."""
-        try:
-            while self._queued >= _QUEUE_JOBS or (self._octets + job.length > _QUEUE_OCTETS and self._queued):
-                room: asyncio.Future[None] = self._loop.create_future()
-                self._waiting.append(room)
-                await room
-            if self._closed:
-                raise StorageFailed("the store is closed")
-        except BaseException:
+    def submit(self, job: Job) -> asyncio.Future[Any]:
+        """Hand over a job, in the order of the calls; its result once durable. A caller that is cancelled
+        takes the job back as long as the writer has not begun it."""
+        if self._closed:
             job.settle()
-            raise
-        self._queued += 1
-        self._octets += job.length
-        self._queue.put(job)
-        return await job.future
+            raise StorageFailed("the store is closed")
+        self.queue.put(job)
+        return job.future
 
-    async def change(self, change: Callable[[Transaction], T]) -> T:
-        """Run a general operation in the writer's next transaction; durable on return."""
-        job = Operation(self._loop.create_future(), lambda transaction, _: change(transaction))
+    async def change(self, change: Callable[[Transaction], T], then: Callable[[T], None] | None = None) -> T:
+        """Run a general operation in the writer's next transaction; durable on return. `then`: see Job."""
+        future = self._loop.create_future()
+        job = Operation(future, lambda transaction, _: change(transaction), then=then)
         result: T = await self.submit(job)
         return result
 
@@ -108,63 +100,48 @@ class Writer:
         return result
 
     async def close(self) -> None:
-        """Finish what is queued, write the lazy counters, end the thread."""
+        """Finish what is under way, write the lazy counters, end the thread."""
         if self._closed:
             return
         self._closed = True
-        self._queue.put(None)
+        late = StorageFailed("the store is closed")
+        self._settle([(job, None, late) for job in self.queue.close()])
         await asyncio.to_thread(self._thread.join)
-        self._wake()
 
     def _finish(self, results: list[Result], count: int, octets: int) -> None:
-        self._queued -= count
-        self._octets -= octets
+        self._settle(results)
+        self.queue.done(count, octets)
+
+    def _settle(self, results: list[Result]) -> None:
         for job, value, error in results:
             job.settle()
-            future = job.future
-            if future.done():  # its caller was cancelled meanwhile
-                continue
+            future, then = job.future, job.then
             if error is None:
-                future.set_result(value)
-            else:
+                if then is not None:
+                    try:
+                        then(value)
+                    except Exception:
+                        _log.exception("what follows a commit failed")
+                if not future.done():  # else its caller was cancelled meanwhile
+                    future.set_result(value)
+            elif not future.done():
                 future.set_exception(error)
-        if self._waiting:
-            self._wake()
-
-    def _wake(self) -> None:
-        while self._waiting:
-            room = self._waiting.popleft()
-            if not room.done():
-                room.set_result(None)
 
     # --- in the writer thread ---------------------------------------------------------------------
 
     def _run(self) -> None:
-        running = True
-        while running:
-            batch: list[Job] = []
-            octets = 0
-            try:
-                job = self._queue.get(timeout=_IDLE_SECONDS if self._tidy else None)
-                while job is not None:
-                    batch.append(job)
-                    octets += job.length
-                    if len(batch) >= _BATCH_JOBS or octets >= _BATCH_OCTETS:
-                        break
-                    job = self._queue.get_nowait()
-                else:
-                    running = False
-            except queue.Empty:
-                pass
+        last = False
+        while not last:
+            batch, octets, last = self.queue.take(_IDLE_SECONDS if self._tidy else None)
             if batch:
                 results: list[Result] = []
                 self._commit(batch, results)
                 with contextlib.suppress(RuntimeError):  # the loop is closed
                     self._loop.call_soon_threadsafe(self._finish, results, len(batch), octets)
                 self._tidy = True
-                if self._wal_pages >= _CHECKPOINT_PAGES:
+                if self._wal_pages >= self._checkpoint_at:
                     self._checkpoint()
-            elif running:
+            elif not last:
                 self._checkpoint()
                 self._tidy = False
         self._checkpoint()
@@ -181,21 +158,25 @@ class Writer:
             reason = translate(error)
             if not isinstance(reason, PostkeepError):
                 _log.error("storage operation failed", exc_info=error)
-            trusted = self._active is None or self._active.trusted
-            if len(batch) == 1 or not trusted:
-                if not trusted:
-                    self._abandon()
+            abandoned = self._active is not None and not self._active.trusted
+            if self._active is not None and not self._active.trusted:
+                self._active.abandon()
+                self._active = None
+            if len(batch) == 1 or abandoned or self._undecided:
                 results.extend((job, None, reason) for job in batch)
                 return
             for job in batch:
                 self._commit([job], results)
 
     def _attempt(self, batch: list[Job], results: list[Result]) -> None:
+        if self._undecided:
+            self._decide()
         jobs = self._place(batch, results)
         transaction = Transaction(self._connection, self._catalogue)
         deliveries = [job for job in jobs if isinstance(job, Delivery)]
         spools = [job.spool for job in deliveries if job.spool is not None]
         written = sum([job.length for job in jobs if job.records])
+        committing = False
         try:
             if written:
                 self._write(jobs)
@@ -212,13 +193,17 @@ class Writer:
                     "UPDATE pack SET length = ? WHERE number = ?",
                     (self._active.position + written, self._active.number),
                 )
+            committing = True
             self._connection.execute("COMMIT")
-        except BaseException:
+        except BaseException as error:
             if self._connection.in_transaction:
                 with contextlib.suppress(apsw.Error):
                     self._connection.execute("ROLLBACK")
             transaction.roll_back()
-            if written and self._active is not None and self._active.trusted:
+            # Full is certain: the transaction's last frame never got into the WAL.
+            if committing and not isinstance(error, apsw.FullError):
+                self._doubt(spools, self._active if written else None)
+            elif written and self._active is not None and self._active.trusted:
                 with contextlib.suppress(OSError):  # cut again at start, and overwritten before
                     self._active.cut()
             raise
@@ -237,7 +222,7 @@ class Writer:
         total = 0
         for job in batch:
             if job.future.cancelled():
-                results.append((job, None, None))
+                results.append((job, None, asyncio.CancelledError()))
                 continue
             if isinstance(job, Delivery):
                 gone = next((state for state, _, _ in job.targets if not state.alive), None)
@@ -328,22 +313,51 @@ class Writer:
 
     # --- packs and checkpoints --------------------------------------------------------------------
 
+    def _doubt(self, spools: list[SpoolFile], active: ActivePack | None) -> None:
+        """COMMIT failed and nobody can say how: its frames may be in the WAL, whole, and a start would find
+        them. Until `_decide` nothing of what they refer to may go."""
+        for spool in spools:
+            spool.keep()
+            self._undecided.append(spool.remove)
+        if active is not None:
+            self._undecided.append(active.cut)
+
+    def _decide(self) -> None:
+        """A small transaction in the place of the one in doubt: SQLite, for which that one is rolled back,
+        overwrites its frames. Once this one is durable that one is gone for good, and its octets may go."""
+        with self._connection:
+            self._connection.execute(
+                "INSERT INTO meta (key, value) VALUES ('failed_commits', 1)"
+                " ON CONFLICT (key) DO UPDATE SET value = value + 1"
+            )
+        for clean in self._undecided:
+            with contextlib.suppress(OSError):
+                clean()
+        self._undecided.clear()
+
     def _roll(self) -> ActivePack:
         """Seal the active pack and open the next. Its row is committed before its file exists, so that no
-        pack is ever there that the database does not know."""
-        number = next(self._numbers)
-        with self._connection:
-            self._connection.execute("UPDATE pack SET sealed = 1 WHERE sealed = 0")
-            self._connection.execute(
-                "INSERT INTO pack (number, length, dead, sealed) VALUES (?, 0, 0, 0)", (number,)
-            )
-            self._reserve(number)
+        pack is ever there that the database does not know. What fails is done again with the same number."""
+        number = self._empty
+        if number is None:
+            number = next(self._numbers)
+            with self._connection:
+                self._connection.execute("UPDATE pack SET sealed = 1 WHERE sealed = 0")
+                self._connection.execute(
+                    "INSERT INTO pack (number, length, dead, sealed) VALUES (?, 0, 0, 0)", (number,)
+                )
+                self._reserve(number)
+            self._empty = number
         if self._active is not None:
             self._active.close()
             self._active = None
         active = ActivePack(self._packs, number, 0)
-        self._packs.files.sync_dir(self._packs.folder)
-        self._active = active
+        try:
+            self._packs.files.sync_dir(self._packs.folder)
+        except BaseException:
+            active.close()
+            raise
+        self._active, self._empty = active, None
         return active
 
     def _reserve(self, number: int) -> None:
@@ -353,13 +367,6 @@ class Writer:
             " ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value)",
             (number + 1,),
         )
-
-    def _abandon(self) -> None:
-        """After a failed sync: what the pack holds past its committed length is anybody's guess."""
-        if self._active is not None:
-            with contextlib.suppress(OSError):
-                self._active.close()
-            self._active = None
 
     def _count_pages(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
         self._wal_pages = pages
@@ -380,7 +387,9 @@ class Writer:
                     for state in dirty:
                         state.dirty = True
                     raise
-            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            pages, copied = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            # A long reading holds some back: not again after every commit.
+            self._checkpoint_at = _CHECKPOINT_PAGES + (pages if copied < pages else 0)
             self._wal_pages = 0
         except apsw.Error as error:
             _log.error("checkpoint failed: %s", error)

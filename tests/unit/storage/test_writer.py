@@ -320,18 +320,18 @@ async def test_a_cancelled_caller_disturbs_nothing(tmp_path: Path) -> None:
 
 
 async def test_the_queue_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("postkeep.storage.writer._QUEUE_JOBS", 3)
+    monkeypatch.setattr("postkeep.storage.jobqueue.QUEUE_JOBS", 3)
     store = await open_store(tmp_path)
     target = await inbox(store, "a@example.test")
     go = await hold(store)
     tasks = [asyncio.ensure_future(deliver(store, letter(f"m{n}"), [target])) for n in range(20)]
     for _ in range(20):
         await asyncio.sleep(0)
-    assert store.writer._queued == 3
+    assert store.writer.queue.jobs == 3
     go()
     await asyncio.gather(*tasks)
     assert store.counters(target.account, target.mailbox).messages == 20
-    assert store.writer._queued == store.writer._octets == 0
+    assert store.writer.queue.jobs == store.writer.queue.octets == 0
     await store.close()
 
 
