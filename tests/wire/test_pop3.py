@@ -4,11 +4,16 @@ import asyncio
 import base64
 import contextlib
 import poplib
-from collections.abc import AsyncIterator, Callable
+import socket
+import struct
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from postkeep.domain.change import Expunged, FlagsChanged
 from postkeep.domain.errors import StorageFull, Throttled
 from postkeep.domain.message import Flag
@@ -214,6 +219,43 @@ async def test_stat_list_uidl(house: Pop3House) -> None:
     assert await again.command("UIDL 1") == b"+OK 1 " + uidls[1][1]
 
 
+async def test_blanks_behind_a_command_are_forgiven(house: Pop3House) -> None:
+    await house.deliver(ONE)
+    client = await house.client()
+    assert await client.command("STAT  ") == b"+OK 1 %d" % len(ONE)
+    assert await client.command("LIST 1 ") == b"+OK 1 %d" % len(ONE)
+    assert (await client.command("UIDL 1\t")).startswith(b"+OK 1 ")
+    assert await client.fetch("RETR 1  ") == ONE
+    assert await client.fetch("TOP 1 0 ") == ONE[: ONE.index(b"\r\n\r\n") + 4]
+    assert await client.command("DELE 1 ") == b"+OK Message 1 is deleted"
+    assert (await client.command("RSET ")).startswith(b"+OK 1 ")
+    assert await client.command("QUIT ") == b"+OK Bye"
+
+
+async def test_totals_do_not_walk_through_what_is_deleted(house: Pop3House) -> None:
+    for _ in range(3):
+        await house.deliver(ONE)
+    await house.deliver(TWO)
+    client = await house.client()
+    (session,) = [connection.session for connection in house.server._connections]
+    maildrop = session.opened()
+    await client.command("DELE 4")
+    await client.command("DELE 1")
+    assert (await client.command("DELE 1")).startswith(b"-ERR")
+    maildrop.mark_deleted(1)  # twice counts once
+    assert await client.command("STAT") == b"+OK 2 %d" % (2 * len(ONE))
+
+    class Unwalked(set[int]):
+        def __iter__(self) -> Iterator[int]:
+            raise AssertionError("every STAT would cost as much as messages are deleted")
+
+    maildrop._deleted = Unwalked(maildrop._deleted)
+    assert await client.command("STAT") == b"+OK 2 %d" % (2 * len(ONE))
+    assert await client.command("RSET") == b"+OK 4 messages (%d octets)" % (3 * len(ONE) + len(TWO))
+    await client.command("DELE 2")
+    assert await client.command("STAT") == b"+OK 3 %d" % (2 * len(ONE) + len(TWO))
+
+
 async def test_empty_maildrop(house: Pop3House) -> None:
     client = await house.client()
     assert await client.command("STAT") == b"+OK 0 0"
@@ -352,6 +394,36 @@ async def test_lost_connection_removes_nothing(house: Pop3House) -> None:
     await house.client()  # and the lock is free
 
 
+async def test_maildrop_stays_locked_while_a_lost_session_removes(
+    house: Pop3House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.deliver(ONE)
+    gate, entered = asyncio.Event(), asyncio.Event()
+    expunge = house.store.expunge
+
+    async def slowly(*args: Any, **more: Any) -> Expunged:
+        entered.set()
+        await gate.wait()
+        return await expunge(*args, **more)
+
+    monkeypatch.setattr(house.store, "expunge", slowly)
+    client = await house.client()
+    await client.command("DELE 1")
+    client.send(b"QUIT\r\n")
+    await asyncio.wait_for(entered.wait(), 10)
+    raw = client.writer.get_extra_info("socket")
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # RST: not a half-close
+    client.writer.transport.abort()
+    await until(lambda: house.limiter.open == 0)
+    other = await house.client(login=False)
+    await other.command("USER alice")
+    assert (await other.command("PASS secret")).startswith(b"-ERR [IN-USE]")
+    gate.set()
+    await until(lambda: house.server.connections == 1)
+    await other.command("USER alice")
+    assert await other.command("PASS secret") == b"+OK 0 messages (0 octets)"
+
+
 async def test_quit_that_fails_says_so(house: Pop3House, monkeypatch: pytest.MonkeyPatch) -> None:
     async def full(*args: object, **more: object) -> None:
         raise StorageFull("the disk is full")
@@ -413,6 +485,31 @@ async def test_attack_flipped_bits_hurt_one_message_only(house: Pop3House, tmp_p
     assert len(await house.rows()) == 1
 
 
+async def test_attack_message_damaged_behind_its_first_slice_ends_top(
+    house: Pop3House, tmp_path: Path
+) -> None:
+    """+OK is out when it shows: the connection breaks, and no end passes for that of a whole message."""
+    text = b"Subject: hurt\r\n\r\n" + b"".join(b"%d marked\r\n" % (n * 7919) for n in range(100_000))
+    await house.deliver(text)
+    (row,) = await house.rows()
+    path = next(path for path in (tmp_path / "store" / "mail").iterdir() if f"{row.pack}" in path.name)
+    at = path.stat().st_size * 3 // 4
+    with path.open("r+b") as file:
+        file.seek(at)
+        octet = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([octet ^ 0x40]))
+    client = await house.client()
+    assert (await client.command("TOP 1 5")).startswith(b"+OK")
+    assert await client.data() == text[: text.index(b"31676 marked") + 14]
+    assert (await client.command("TOP 1 99999")).startswith(b"+OK")
+    with pytest.raises(ConnectionError):
+        await client.data()
+    assert any("TOP of alice@example.test" in line for line in house.logs.error.lines)
+    await until(lambda: house.server.connections == 0)
+    await house.client()
+
+
 # --- pipelining and abuse ---------------------------------------------------------------------------------
 
 
@@ -424,6 +521,92 @@ async def test_pipelining(house: Pop3House) -> None:
     assert answers.count(b"+OK") == 6
     assert answers.endswith(b"+OK Message 1 is deleted\r\n+OK Bye (1 messages removed)\r\n")
     assert await house.rows() == []
+
+
+async def test_half_closed_connection_gets_its_answers(house: Pop3House) -> None:
+    await house.deliver(ONE)
+    client = await house.client(login=False)
+    client.send(b"USER alice\r\nPASS secret\r\nSTAT\r\nDELE 1\r\nQUIT\r\n")
+    client.writer.write_eof()
+    answers = (await client.closed()).splitlines()
+    assert answers[2] == b"+OK 1 %d" % len(ONE)
+    assert answers[-1] == b"+OK Bye (1 messages removed)"
+    assert await house.rows() == []
+
+
+@pytest.mark.parametrize(
+    ("sent", "last"),
+    [
+        (b"DELE 1\r\nSTAT\r\nQU", b"+OK 0 0"),  # no QUIT: nothing is removed
+        (b"DELE 1\r\n", b"+OK Message 1 is deleted"),
+        (b"NOOP\r\n" * 3000, b"+OK"),
+    ],
+)
+async def test_half_close_without_quit_removes_nothing(house: Pop3House, sent: bytes, last: bytes) -> None:
+    await house.deliver(ONE)
+    client = await house.client()
+    client.send(sent)
+    client.writer.write_eof()
+    answers = (await client.closed()).splitlines()
+    assert len(answers) == sent.count(b"\n")
+    assert answers[-1] == last
+    await until(lambda: house.server.connections == 0)
+    assert len(await house.rows()) == 1
+    assert house.logs.error.lines == []
+    await house.client()
+
+
+@pytest.mark.parametrize(
+    "sent", [b"AUTH PLAIN\r\n", b"AUTH LOGIN\r\nYWxpY2U=\r\n", b"STLS\r\n", b"USER al", b""]
+)
+async def test_half_close_where_more_was_to_come_ends_the_connection(house: Pop3House, sent: bytes) -> None:
+    client = await house.client(login=False)
+    client.send(sent)
+    client.writer.write_eof()
+    await client.closed()
+    await until(lambda: house.server.connections == 0)
+    assert house.limiter.open == 0
+    assert house.logs.error.lines == []
+
+
+COMMANDS = st.sampled_from([b"USER ", b"PASS ", b"AUTH ", b"AUTH PLAIN ", b"AUTH LOGIN ", b"STAT ", b"LIST ", b"UIDL ", b"RETR ",
+    b"TOP ", b"DELE ", b"NOOP ", b"RSET ", b"CAPA ", b"STLS x", b""])  # fmt: skip
+ODD = st.one_of(
+    st.binary(max_size=40),
+    st.text(max_size=20).map(lambda text: text.encode("utf-8", "surrogatepass")),
+    st.sampled_from(
+        [
+            b"1",
+            b"1 1",
+            "\u00b2".encode(),
+            "1 \u0661".encode(),
+            "\u00a0".encode(),
+            b"\xff",
+            b"\x1c",
+            b"=",
+            b"-1",
+            b"1\x0b",
+        ]
+    ),
+)
+
+
+@given(st.booleans(), st.lists(st.tuples(COMMANDS, ODD), max_size=12))
+@settings(max_examples=100, derandomize=True, deadline=None)
+def test_fuzz_no_input_is_an_error_of_the_server(login: bool, commands: list[tuple[bytes, bytes]]) -> None:
+    async def throw() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            async with pop3_house(Path(folder), bad_commands=1000, failed_logins=1000) as house:
+                await house.deliver(ONE)
+                client = await house.client(login=login)
+                for verb, argument in commands:
+                    client.send(verb + argument.replace(b"\n", b"") + b"\r\n")
+                client.send(b"*\r\n*\r\nQUIT\r\n")
+                client.writer.write_eof()
+                assert b"+OK Bye" in (await client.closed()).splitlines()[-1]
+                assert house.logs.error.lines == []
+
+    asyncio.run(throw())
 
 
 async def test_commands_in_the_wrong_state(house: Pop3House) -> None:

@@ -35,6 +35,7 @@ class Pop3Connection(asyncio.Protocol):
         "_context",
         "_deadline",
         "_drained",
+        "_eof",
         "_gone",
         "_held",
         "_limiter",
@@ -68,6 +69,7 @@ class Pop3Connection(asyncio.Protocol):
         self._tls = False
         self._held = False  # counted by the limiter
         self._closing = False
+        self._eof = False  # the client has said all
         self._stopping = False
         self._lost = False
         self._upgrading = False
@@ -121,7 +123,11 @@ class Pop3Connection(asyncio.Protocol):
             self._wired().pause_reading()
 
     def eof_received(self) -> bool:
-        return False
+        """A client that has said all may still read the answers to it."""
+        self._eof = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(Disconnected())
+        return self._task is not None and not self._tls
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = self._closing = True
@@ -185,7 +191,7 @@ class Pop3Connection(asyncio.Protocol):
             if line is not None:
                 return line
             self._flush()
-            if self._closing:
+            if self._closing or self._eof:
                 raise Disconnected
             self._resume_reading()
             self._waiter = asyncio.get_running_loop().create_future()
@@ -243,7 +249,7 @@ class Pop3Connection(asyncio.Protocol):
                 await self.session.handle(line)
                 self._touch()
                 handled += 1
-                if self._upgrading:
+                if self._upgrading and not self._eof:
                     self._upgrade()
                 if self._stopping and not self._closing:
                     self.write(err("Server is shutting down", "SYS/TEMP"))
@@ -263,6 +269,8 @@ class Pop3Connection(asyncio.Protocol):
             self._task = None
             if self._lost:
                 self._end()
+            elif self._eof:
+                self.close()
             else:
                 self._resume_reading()
 

@@ -41,21 +41,19 @@ class Maildrop:
         self._sizes = array("Q")
         self._deleted: set[int] = set()
         self._fetched: set[int] = set()
-        self._total = 0
+        self._octets = 0  # of all messages
+        self._left = 0  # of those that are not marked deleted
 
     async def load(self) -> None:
         """Take the snapshot."""
         async for batch in self._mailboxes.rows(self.account, self._mailbox, [(1, 0xFFFFFFFF)]):
             self._uids.extend([row.uid for row in batch])
             self._sizes.extend([row.size for row in batch])
-        self._total = sum(self._sizes)
+        self._octets = self._left = sum(self._sizes)
 
     def totals(self) -> tuple[int, int]:
         """Messages and octets, without those marked deleted."""
-        return (
-            len(self._uids) - len(self._deleted),
-            self._total - sum(self._sizes[number - 1] for number in self._deleted),
-        )
+        return len(self._uids) - len(self._deleted), self._left
 
     def numbers(self) -> Iterator[int]:
         """Message numbers that are not marked deleted."""
@@ -76,13 +74,16 @@ class Maildrop:
         return b"%08x%08x" % (self._uids[number - 1], self._uidvalidity)
 
     def mark_deleted(self, number: int) -> None:
-        self._deleted.add(number)
+        if number not in self._deleted:
+            self._deleted.add(number)
+            self._left -= self._sizes[number - 1]
 
     def mark_fetched(self, number: int) -> None:
         self._fetched.add(number)
 
     def reset(self) -> None:
         self._deleted.clear()
+        self._left = self._octets
 
     async def open(self, number: int) -> StoredMessage | None:
         """None when it was removed meanwhile by another protocol. Raises CorruptRecord."""

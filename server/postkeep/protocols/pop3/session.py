@@ -108,6 +108,8 @@ class Session:
             if not legal & self.state:
                 words = "Log in first" if self.state is State.AUTHORIZATION else "You are logged in already"
                 raise Refused(words, bad=True)
+            if keyword != "PASS":  # in a password every space counts (RFC 1939 §7)
+                argument = argument.rstrip(b" \t")
             await self._handlers[keyword](self, argument)
             self._bad = 0
         except Refused as error:
