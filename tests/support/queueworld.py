@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -12,6 +12,7 @@ from postkeep.config.queue import QueueSettings
 from postkeep.domain.address import Address, parse_address
 from postkeep.domain.errors import NotFound
 from postkeep.queue.queue import Queue, QueuedRecipient
+from postkeep.queue.reports import Chunks
 from postkeep.runtime.dialer import SystemDialer
 from postkeep.runtime.files import Files, SystemFiles
 
@@ -48,12 +49,19 @@ class Local:
         self.domains = {"example.test"}
         self.unknown: set[str] = set()
         self.failure: Exception | None = None
+        self.longest = 0
         self.mail: list[tuple[Address | None, Address, bytes]] = []
 
     def is_local(self, domain: str) -> bool:
         return domain in self.domains
 
-    async def deliver(self, sender: Address | None, recipient: Address, content: bytes) -> None:
+    async def deliver(self, sender: Address | None, recipient: Address, chunks: Chunks) -> None:
+        if isinstance(chunks, AsyncIterable):
+            pieces = [chunk async for chunk in chunks]
+        else:
+            pieces = list(chunks)
+        self.longest = max(self.longest, *map(len, pieces))
+        content = b"".join(pieces)
         if self.failure is not None:
             raise self.failure
         if str(recipient) in self.unknown:

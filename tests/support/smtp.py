@@ -159,6 +159,9 @@ class FakeDirectory:
 
     primary_domain = "example.test"
 
+    def account(self, login: str) -> Account | None:
+        return self.users.get(login.partition("@")[0])
+
     def domain(self, name: str) -> Domain | None:
         known = Domain(
             "example.test", primary=True, aliases=("alias.test",), max_message_size=self.size_limit
@@ -213,6 +216,16 @@ class FakeQueue:
         self._order.append("activate")
         self.activated.append(prepared.id)
 
+    async def post(
+        self, sender: Address | None, recipients: Sequence[Any], content: bytes, smtputf8: bool = False
+    ) -> str:
+        eight_bit = not content.isascii()
+        prepared = await self.prepare(
+            sender, recipients, [content], size=len(content), smtputf8=smtputf8, eight_bit=eight_bit
+        )
+        self.activate(prepared)
+        return prepared.id
+
     async def discard(self, prepared: FakePrepared) -> None:
         self._order.append("discard")
         self.discarded.append(prepared.id)
@@ -225,6 +238,9 @@ class FakeAuthenticator:
         self._directory = directory
         self.gate: asyncio.Event | None = None
         self.error: Exception | None = None
+
+    def same_login(self, one: str, other: str) -> bool:
+        return one.lower().partition("@")[0] == other.lower().partition("@")[0]
 
     async def verify(self, login: str, password: str, *, peer: str, service: str) -> Account:
         if self.gate is not None:

@@ -13,6 +13,7 @@ from postkeep.runtime.files import SystemFiles
 
 from tests.support.clock import FakeClock
 from tests.support.queueworld import MESSAGE, queue_world
+from tests.support.resolver import FakeResolver
 from tests.support.smtpsink import SILENT, SinkSession, sink
 
 
@@ -102,7 +103,7 @@ async def test_leftovers_of_a_crash_are_removed_and_damage_is_kept(tmp_path: Pat
     (folder / "2.env.new").write_bytes(b"{")
     (folder / "3.eml").write_bytes(MESSAGE)
     (folder / "3.env").write_bytes(b'{"version": 1, "id": "3", "sender": "a@b.test')  # a flipped disk
-    (folder / "4.env").write_bytes(b"{}")  # its message is gone
+    (folder / "4.env").write_bytes(b"{}")  # its message is gone: nothing to send
     (folder / "5.eml").write_bytes(MESSAGE)
     (folder / "5.env").write_bytes(
         b'{"version":99,"id":"5","sender":"","size":1,"created":1,"recipients":[]}'
@@ -110,11 +111,27 @@ async def test_leftovers_of_a_crash_are_removed_and_damage_is_kept(tmp_path: Pat
     (folder / "notes.txt").write_bytes(b"by hand")
     async with queue_world(tmp_path) as world:
         assert world.queue.entries() == []
-        assert world.names() == ["3.eml", "3.env", "4.env", "5.eml", "5.env", "notes.txt"]
+        assert world.names() == ["3.eml", "3.env", "5.eml", "5.env", "notes.txt"]
         assert "3.env" in world.logs.error
-        assert "4.env: its message (.eml) is missing" in world.logs.error
+        assert "4.env" in world.logs.warning
+        assert "4.env" not in world.logs.error
         assert "version 99" in world.logs.error
         assert "removed 2 files" in world.logs.operations
+
+
+async def test_an_envelope_without_its_message_is_removed_and_told_once(tmp_path: Path) -> None:
+    """A power cut may keep the one name of an entry that was never acknowledged, and not the other."""
+    async with queue_world(tmp_path, resolver=FakeResolver()) as world:
+        name = await world.send("bob@[127.0.0.200]", "carl@[127.0.0.200]", sender="bob@b.test")
+        await world.queue.stop(0)
+        (world.folder / f"{name}.eml").unlink()
+        await world.restart()
+        assert world.names() == []
+        (line,) = world.logs.warning.lines
+        assert f"{name}.env (from=<bob@b.test>, to=<bob@[127.0.0.200]>, <carl@[127.0.0.200]>)" in line
+        await world.restart()
+        assert len(world.logs.warning.lines) == 1
+        assert world.logs.error.lines == []
 
 
 class FailingFiles(SystemFiles):

@@ -1,6 +1,7 @@
 """The only code of the queue that awaits a socket: replies in, commands out, time limits on both."""
 
 import asyncio
+import math
 import ssl
 from collections import deque
 from collections.abc import Callable
@@ -29,6 +30,7 @@ class SmtpConnection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._drainer: asyncio.Future[None] | None = None
         self._paused = False
+        self._allowed = self._deadline = math.inf
         self._transport: asyncio.Transport | None = None
 
     # --- asyncio --------------------------------------------------------------------------------------
@@ -76,6 +78,11 @@ class SmtpConnection(asyncio.Protocol):
     def answered(self) -> bool:
         """Is there a reply to read?"""
         return bool(self._replies)
+
+    def allow(self, seconds: float = math.inf) -> None:
+        """From now on all waits together end after `seconds`, whatever the limit of each is."""
+        self._allowed = seconds
+        self._deadline = self._clock.monotonic() + seconds
 
     async def reply(self, limit: float) -> Reply:
         """The next reply, in order; ConnectionFailed when there is none within `limit` seconds."""
@@ -158,11 +165,19 @@ class SmtpConnection(asyncio.Protocol):
             self._transport.abort()
 
     async def _wait(self, future: asyncio.Future[None], limit: float, reason: str) -> None:
+        left = self._deadline - self._clock.monotonic()
+        words = f"{reason} within {limit:.0f} seconds"
+        if left < limit:
+            limit, words = max(left, 0.0), f"the server is too slow: not done in {self._allowed:.0f} seconds"
+
         def expire() -> None:
             if self._error is None:
-                self._error = ConnectionFailed(f"{reason} within {limit:.0f} seconds")
+                self._error = ConnectionFailed(words)
             self.abort()
 
+        if limit <= 0:
+            expire()
+            raise self._failure
         timer = self._clock.call_later(limit, expire)
         try:
             await future

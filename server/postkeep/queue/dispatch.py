@@ -280,6 +280,13 @@ class Dispatcher:
             except PostkeepError as error:  # the disk
                 outcomes += _deferred(recipients, "4.3.0", f"the message cannot be read: {error}")
                 break
+            except Exception as error:  # a bug: it costs this try, not the message
+                self._desk.problem(f"Delivery of {job.entry_id} to {destination.name} failed: {error!r}")
+                if session is not None:
+                    session.connection.abort()
+                    session = None
+                outcomes += _deferred(recipients, "4.3.0", f"internal error: {type(error).__name__}")
+                break
             again = [one.recipient for one in results if one.kind is Kind.AGAIN]
             outcomes += [one for one in results if one.kind is not Kind.AGAIN]
             if not session.usable:

@@ -2,11 +2,11 @@
 
 Any number of messages at once: each is written by a thread, and all that wait share one sync of the folder.
 
-What a crash may leave: an .eml without its .env (never acknowledged, or finished), and *.new. Both are
-removed at start. The .env is renamed into place after the .eml is whole on the disk, and the .eml is removed
-only after the removal of the .env is durable; so an .env without its .eml is either of a message that was
-never acknowledged (a power cut may keep either of two names that were not synced) or damage by somebody
-else. It is told and left in place.
+What a crash may leave: an .eml without its .env (never acknowledged, or finished), and *.new. The .env is
+renamed into place after the .eml is whole on the disk, and a message is acknowledged when both names are
+durable; the .eml is removed only after the removal of the .env is durable. So an .env without its .eml is of
+a message that was never acknowledged (a power cut may keep either of two names that were not synced), or
+somebody deleted the .eml: nothing is there to send. A start removes all of these.
 """
 
 import asyncio
@@ -14,8 +14,9 @@ import contextlib
 import errno
 import functools
 import os
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, ParamSpec, TypeVar
 
@@ -40,12 +41,23 @@ class Loaded(NamedTuple):
     entries: list[Entry]
     leftovers: list[str]
     damaged: list[str]
+    orphans: list[str]
+    """Removed: the names of .env files without .eml, and who would have got the message."""
 
 
 class Written(NamedTuple):
     size: int
     eight_bit: bool
     utf8_header: bool
+
+
+@dataclass(slots=True)
+class _Guard:
+    """Who changes an entry's files: one at a time, and nobody once its removal has begun."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    users: int = 0
+    removed: bool = False
 
 
 class QueueFiles:
@@ -56,7 +68,7 @@ class QueueFiles:
         self._files = files
         self._names = Names()
         self._threads = ThreadPoolExecutor(_THREADS, "queue")
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._guards: dict[str, _Guard] = {}  # of entries whose files are being changed
         self._next_sync: asyncio.Future[None] | None = None
         self._syncing: asyncio.Task[None] | None = None
         self._cleaning: set[asyncio.Task[None]] = set()
@@ -78,25 +90,28 @@ class QueueFiles:
             await self._sync_folder()
         except BaseException:
             # Also when the caller is cancelled: the thread goes on, and nobody wants its files.
-            cleaning = asyncio.create_task(self._abandon(writing))
-            self._cleaning.add(cleaning)
-            cleaning.add_done_callback(self._cleaning.discard)
+            self._clean(self._abandon(writing))
             raise
         return entry
 
     async def update(self, entry: Entry) -> None:
-        """Replace the .env by the entry's state as it is now. Durable on return."""
-        async with self._lock(entry.id):
+        """Replace the .env by the entry's state as it is now. Durable on return.
+
+        Nothing happens when `remove` was called meanwhile.
+        """
+        async with self._guard(entry.id) as guard:
+            if guard.removed:
+                return
             await self._run(self._replace, entry.id, encode_entry(entry))
         await self._sync_folder()
 
     async def remove(self, name: str) -> None:
         """Durable on return; the .eml goes after its .env for certain."""
-        async with self._lock(name):
+        async with self._guard(name) as guard:
+            guard.removed = True
             await self._run(self._unlink, self._env(name))
-        await self._sync_folder()
-        await self._run(self._unlink, self._eml(name))
-        self._locks.pop(name, None)
+            await self._sync_folder()
+            await self._run(self._unlink, self._eml(name))
 
     async def head(self, name: str, limit: int = HEADER_LIMIT) -> bytes:
         """The first octets of the message, at most `limit`."""
@@ -105,7 +120,12 @@ class QueueFiles:
 
     @contextlib.asynccontextmanager
     async def reading(self, name: str) -> AsyncIterator["Message"]:
-        fd, first = await self._run(self._open, name)
+        opening = asyncio.ensure_future(self._run(self._open, name))
+        try:
+            fd, first = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            self._clean(self._close_unwanted(opening))  # the thread goes on and opens it
+            raise
         try:
             yield Message(self, fd, first)
         finally:
@@ -122,11 +142,26 @@ class QueueFiles:
 
     # --- on the loop ---------------------------------------------------------------------------------------
 
-    def _lock(self, name: str) -> asyncio.Lock:
-        lock = self._locks.get(name)
-        if lock is None:
-            lock = self._locks[name] = asyncio.Lock()
-        return lock
+    @contextlib.asynccontextmanager
+    async def _guard(self, name: str) -> AsyncIterator[_Guard]:
+        guard = self._guards.setdefault(name, _Guard())
+        guard.users += 1
+        try:
+            async with guard.lock:
+                yield guard
+        finally:
+            guard.users -= 1
+            if not guard.users:
+                del self._guards[name]
+
+    def _clean(self, work: Coroutine[None, None, None]) -> None:
+        cleaning = asyncio.create_task(work)
+        self._cleaning.add(cleaning)
+        cleaning.add_done_callback(self._cleaning.discard)
+
+    async def _close_unwanted(self, opening: asyncio.Future[tuple[int, bytes]]) -> None:
+        with contextlib.suppress(Exception):
+            self._files.close((await opening)[0])
 
     async def _abandon(self, writing: asyncio.Future[Entry]) -> None:
         with contextlib.suppress(Exception):
@@ -172,24 +207,33 @@ class QueueFiles:
         files, folder = self._files, self._folder
         files.mkdir(folder)
         names = set(files.list_dir(folder))
-        entries, leftovers, damaged = [], [], []
+        loaded = Loaded([], [], [], [])
         for file in sorted(names):
             name, _, kind = file.rpartition(".")
             if kind == "env":
                 try:
-                    if f"{name}.eml" not in names:
-                        raise PostkeepError("its message (.eml) is missing")
-                    entries.append(decode_entry(self._read(folder / file), name))
+                    entry = decode_entry(self._read(folder / file), name)
                 except (PostkeepError, OSError) as error:
-                    damaged.append(f"{file}: {error}")
+                    entry, reason = None, error
+                if f"{name}.eml" not in names:
+                    self._unlink(folder / file)
+                    loaded.orphans.append(file if entry is None else f"{file} ({_envelope(entry)})")
+                elif entry is None:
+                    loaded.damaged.append(f"{file}: {reason}")
+                else:
+                    loaded.entries.append(entry)
             elif kind == "new" or (kind == "eml" and f"{name}.env" not in names):
                 self._unlink(folder / file)
-                leftovers.append(file)
-        return Loaded(entries, leftovers, damaged)
+                loaded.leftovers.append(file)
+        return loaded
 
     def _open(self, name: str) -> tuple[int, bytes]:
         fd = self._files.open(self._eml(name), os.O_RDONLY)
-        return fd, self._files.pread(fd, BLOCK, 0)
+        try:
+            return fd, self._files.pread(fd, BLOCK, 0)
+        except BaseException:
+            self._files.close(fd)
+            raise
 
     def _read(self, path: Path) -> bytes:
         fd = self._files.open(path, os.O_RDONLY)
@@ -285,6 +329,12 @@ class Message:
         if offset + length <= len(first) or len(first) < BLOCK:
             return first[offset : offset + length]
         return await self._owner.pread(self._fd, length, offset)
+
+
+def _envelope(entry: Entry) -> str:
+    """For the log, bounded."""
+    to = ", ".join(f"<{one.address}>" for one in entry.recipients[:3])
+    return f"from=<{entry.sender}>, to={to}{', …' if len(entry.recipients) > 3 else ''}"
 
 
 def _translated(error: OSError) -> PostkeepError:

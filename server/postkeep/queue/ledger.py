@@ -17,8 +17,8 @@ _WORDS = {Kind.SENT: "Sent", Kind.DEFERRED: "Deferred", Kind.FAILED: "Failed"}
 class Ledger:
     """Keeps `entries`, all that is in the queue by Queue ID, in step with the files.
 
-    What raises PostkeepError here (the disk) leaves the entry's state right in memory and old on the disk:
-    at worst a recipient is tried again after a restart.
+    What raises here (the disk) leaves the entry's state right in memory and old on the disk: at worst a
+    recipient is tried again after a restart. Call `put_off` then, so that it is not tried again at once.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Ledger:
         failed = [one for one in entry.recipients if one.state is State.FAILED and one.next <= now]
         late = [one for one in entry.pending() if delay_due(entry, one, now, self.times)]
         if sent and (failed or late or unconfirmed):
-            await self._files.update(entry)  # what was delivered is never sent again, whatever comes
+            await self._update(entry)  # what was delivered is never sent again, whatever comes
         await self._tell(entry, failed, late, unconfirmed)
         if outcomes or failed:
             await self.save(entry)
@@ -81,9 +81,9 @@ class Ledger:
         try:
             if wanted:
                 await self._notices.send(entry, wanted, "failed")
-        except PostkeepError as error:
+        except Exception as error:  # also a bug behind the port: it must not come back at once
             now = self._clock.now()
-            self._logs.error.write(f"Queue: id={entry.id}: the sender cannot be told now: {error}")
+            self._logs.error.write(f"Queue: id={entry.id}: the sender cannot be told now: {_words(error)}")
             if now - entry.created < 2 * self.times.bounce:
                 for one in wanted:
                     one.next = now + interval(4, 0.0, self.times)
@@ -96,20 +96,28 @@ class Ledger:
             if unconfirmed:
                 # RFC 3461 §5.2.2: the next server confirms nothing, so this one says how far it went
                 await self._notices.send(entry, unconfirmed, "relayed")
-        except PostkeepError as error:
-            self._logs.error.write(f"Queue: id={entry.id}: the sender cannot be told: {error}")
+        except Exception as error:
+            self._logs.error.write(f"Queue: id={entry.id}: the sender cannot be told: {_words(error)}")
         for one in late:
             one.delay_told = True
 
     async def save(self, entry: Entry) -> None:
         """Make the entry's state durable: its .env replaced, or its files removed when nothing is left."""
-        if entry.id not in self.entries:
-            return  # an administrator removed it
         if not entry.finished:
+            await self._update(entry)
+        elif self.entries.pop(entry.id, None) is not None:
+            await self._files.remove(entry.id)
+
+    async def _update(self, entry: Entry) -> None:
+        if entry.id in self.entries:  # else an administrator removed it
             await self._files.update(entry)
-            return
-        del self.entries[entry.id]
-        await self._files.remove(entry.id)
+
+    def put_off(self, entry: Entry) -> None:
+        """Nothing of it is due before a first retry's time."""
+        until = self._clock.now() + interval(1, 0.0, self.times)
+        for one in entry.recipients:
+            if one.state is not State.DONE:
+                one.next = max(one.next, until)
 
     def log(self, name: str, entry: Entry | None, outcome: Outcome, relay: str) -> None:
         """One line of the Mail log. Called before note(), which counts the try."""
@@ -120,3 +128,7 @@ class Ledger:
             f"{_WORDS[outcome.kind]}: id={name}, to=<{one.address}>, relay={relay}, delay={delay:.1f}, "
             f"tries={one.tries + 1}, status={outcome.status} ({said})"
         )
+
+
+def _words(error: Exception) -> str:
+    return str(error) if isinstance(error, PostkeepError) else repr(error)

@@ -1,47 +1,27 @@
 """What senders are told: failures, delays, and that a message left for a server that confirms nothing."""
 
-import secrets
 from collections.abc import Awaitable, Callable, Sequence
 
-from postkeep.domain.address import Address
 from postkeep.domain.errors import NotFound
-from postkeep.formats.dsn import Action, RecipientReport, Report, build_dsn
-from postkeep.queue.entry import Entry, QueuedRecipient, Recipient
-from postkeep.runtime.clock import Clock
+from postkeep.formats.dsn import Action, RecipientReport
+from postkeep.queue.entry import Entry, Recipient
+from postkeep.queue.reports import Reporter
 from postkeep.runtime.logs import Logs
 
 RETURN_LIMIT = 1 << 20
 """Octets of a message that is returned whole (RET=FULL); of a larger one only the header is."""
 
-DeliverLocal = Callable[[Address | None, Address, bytes], Awaitable[None]]
-"""(sender, local recipient, message): durable on return. NotFound: nobody there."""
-Enqueue = Callable[[QueuedRecipient, bytes, bool], Awaitable[str]]
-"""(recipient, message, smtputf8) from <>: the new Queue ID, durable on return."""
 ReadHead = Callable[[str, int], Awaitable[bytes]]
 """(Queue ID, octets): the beginning of its message."""
 
 
 class Notices:
-    """Builds notifications (RFC 3464) and posts them. The null sender never gets one (RFC 5321 §4.5.5)."""
+    """Notifications about the queue's entries. The null sender never gets one (RFC 5321 §4.5.5)."""
 
-    def __init__(
-        self,
-        hostname: str,
-        clock: Clock,
-        logs: Logs,
-        *,
-        is_local: Callable[[str], bool],
-        deliver_local: DeliverLocal,
-        enqueue: Enqueue,
-        read_head: ReadHead,
-    ) -> None:
-        self._hostname = hostname
-        self._clock = clock
-        self._logs = logs
-        self._is_local = is_local
-        self._deliver_local = deliver_local
-        self._enqueue = enqueue
+    def __init__(self, reporter: Reporter, read_head: ReadHead, logs: Logs) -> None:
+        self._reporter = reporter
         self._read_head = read_head
+        self._logs = logs
 
     async def send(
         self, entry: Entry, recipients: Sequence[Recipient], action: Action, retry_until: float | None = None
@@ -54,36 +34,21 @@ class Notices:
             return
         full = action == "failed" and entry.ret.upper() == "FULL" and entry.size <= RETURN_LIMIT
         original = await self._read_head(entry.id, RETURN_LIMIT if full else 65_536)
-        now = self._clock.now()
-        report = Report(
-            reporting_mta=self._hostname,
-            postmaster=Address("postmaster", self._hostname),
-            sender=sender,
-            recipients=[self._about(one, action, retry_until) for one in recipients],
-            message_id=f"<{int(now * 1000):x}.{secrets.token_hex(6)}@{self._hostname}>",
-            date=now,
-            original=original,
-            return_full=full,
-            arrival=entry.created,
-            envelope_id=entry.envid,
-            smtputf8=entry.smtputf8 or not sender.is_ascii,
-        )
-        await self._post(entry, sender, build_dsn(report), report.needs_smtputf8, action)
-
-    async def _post(
-        self, entry: Entry, sender: Address, content: bytes, smtputf8: bool, action: Action
-    ) -> None:
-        if self._is_local(sender.domain):
-            try:
-                await self._deliver_local(None, sender, content)
-            except NotFound:
-                self._logs.error.write(
-                    f"Queue: id={entry.id}: the sender <{sender}> does not exist, the notification is dropped"
-                )
-                return
-            where = "local"
-        else:
-            where = await self._enqueue(QueuedRecipient(sender, notify="NEVER"), content, smtputf8)
+        try:
+            where = await self._reporter.send(
+                sender,
+                [self._about(one, action, retry_until) for one in recipients],
+                original,
+                arrival=entry.created,
+                envelope_id=entry.envid,
+                return_full=full,
+                smtputf8=entry.smtputf8 or not sender.is_ascii,
+            )
+        except NotFound:
+            self._logs.error.write(
+                f"Queue: id={entry.id}: the sender <{sender}> does not exist, the notification is dropped"
+            )
+            return
         self._logs.mail.write(f"Notified: id={entry.id}, sender=<{sender}>, about={action}, as={where}")
 
     def _about(self, one: Recipient, action: Action, retry_until: float | None) -> RecipientReport:

@@ -13,7 +13,7 @@ from random import Random
 
 from postkeep.config.queue import QueueSettings
 from postkeep.domain.address import Address
-from postkeep.domain.errors import NotFound, OverQuota, PostkeepError
+from postkeep.domain.errors import NotFound, PostkeepError
 from postkeep.queue.dispatch import Dispatcher, Job
 from postkeep.queue.entry import (
     Entry,
@@ -26,12 +26,14 @@ from postkeep.queue.entry import (
     view,
 )
 from postkeep.queue.files import Message, QueueFiles
+from postkeep.queue.inhouse import deliver_in_house
 from postkeep.queue.ledger import Ledger
-from postkeep.queue.notices import DeliverLocal, Notices
+from postkeep.queue.notices import Notices
+from postkeep.queue.reports import DeliverLocal, Reporter
 from postkeep.queue.routes import LOCAL, RELAY
 from postkeep.queue.schedule import Agenda, Times
 from postkeep.queue.session import Caller
-from postkeep.queue.transaction import Kind, Outcome
+from postkeep.queue.transaction import Outcome
 from postkeep.runtime.clock import Clock, Timer
 from postkeep.runtime.dialer import Dialer
 from postkeep.runtime.files import Files, SystemFiles
@@ -86,15 +88,8 @@ class Queue:
         self._dispatcher = Dispatcher(
             settings, self, resolver, caller, clock, own_names, self._random.shuffle
         )
-        notices = Notices(
-            hostname,
-            clock,
-            logs,
-            is_local=is_local,
-            deliver_local=deliver_local,
-            enqueue=self._enqueue_notice,
-            read_head=self._read_head,
-        )
+        reporter = Reporter(hostname, clock, is_local=is_local, deliver_local=deliver_local, post=self.post)
+        notices = Notices(reporter, self._read_head, logs)
         self._ledger = Ledger(self._files, notices, Times.of(settings), logs, clock, self._random.random)
         self._entries = self._ledger.entries
 
@@ -135,8 +130,33 @@ class Queue:
         self._plan(entry)
 
     async def discard(self, prepared: Prepared) -> None:
-        """It was refused after all; durable on return."""
-        await self._files.remove(prepared.id)
+        """It was refused after all; durable on return. A disk that refuses even this is logged."""
+        try:
+            await self._files.remove(prepared.id)
+        except PostkeepError as error:
+            self._logs.error.write(
+                f"Queue: id={prepared.id}: the message was refused, but its files could not go: {error}; "
+                "the next start delivers it, unless they are removed by hand"
+            )
+
+    async def post(
+        self,
+        sender: Address | None,
+        recipients: Sequence[QueuedRecipient],
+        content: bytes,
+        smtputf8: bool = False,
+    ) -> str:
+        """Take a message that this server made itself; durable and scheduled on return. Its Queue ID."""
+        prepared = await self.prepare(
+            sender,
+            recipients,
+            (content,),
+            size=len(content),
+            smtputf8=smtputf8,
+            eight_bit=not content.isascii(),
+        )
+        self.activate(prepared)
+        return prepared.id
 
     # --- administration -------------------------------------------------------------------------------
 
@@ -174,12 +194,20 @@ class Queue:
             self._retry(entry)
 
     async def remove(self, name: str) -> None:
-        """Throw the message away, nobody is told; NotFound. A transfer that is under way still ends."""
+        """Throw the message away, nobody is told; NotFound. A transfer that is under way still ends.
+
+        StorageFailed: it is still there.
+        """
         entry = self._known(name)
         del self._entries[name]
         for job in self._jobs(entry):
             self._agenda.drop(job)
-        await self._files.remove(name)
+        try:
+            await self._files.remove(name)
+        except PostkeepError:
+            self._entries[name] = entry
+            self._plan(entry)
+            raise
         to = ", ".join(f"<{one.address}>" for one in entry.recipients if one.state is not State.DONE)
         self._logs.mail.write(f"Removed: id={name}, from=<{entry.sender}>, to={to}")
 
@@ -193,10 +221,15 @@ class Queue:
         found = await self._files.load()
         for line in found.damaged:
             self._logs.error.write(f"Queue: {line}; the file is left where it is and not delivered")
+        if found.orphans:
+            self._logs.warning.write(
+                f"Queue: removed {len(found.orphans)} envelopes without their message (.eml): never accepted "
+                f"before a power cut, or the message's file was deleted by somebody: {_some(found.orphans)}"
+            )
         if found.leftovers:
             self._logs.operations.write(
                 f"Queue: removed {len(found.leftovers)} files of messages that were never accepted, or were "
-                f"finished: {', '.join(found.leftovers[:10])}{', …' if len(found.leftovers) > 10 else ''}"
+                f"finished: {_some(found.leftovers)}"
             )
         self._running = deliver
         for entry in found.entries:
@@ -327,6 +360,8 @@ class Queue:
                 await self._ledger.note(entry, outcomes)
         except Exception as error:
             self._logs.error.write(f"Queue: id={job.entry_id}: its state could not be kept: {error!r}")
+            if entry is not None:
+                self._ledger.put_off(entry)
         finally:
             if final:
                 self._under_way.discard(job)
@@ -341,46 +376,13 @@ class Queue:
             entry = self._entries.get(job.entry_id)
             outcomes: list[Outcome] = []
             if entry is not None and job.destination == LOCAL:
-                outcomes = await self._deliver_in_house(entry)
+                outcomes = await deliver_in_house(
+                    entry, self._local_ones(entry), self._files.reading(entry.id), self._deliver_local
+                )
             await self.settle(job, outcomes, "local", final=True)
-
-    async def _deliver_in_house(self, entry: Entry) -> list[Outcome]:
-        """Recipients whose domain has become ours while they waited."""
-        outcomes = []
-        try:
-            content = bytearray()
-            async with self._files.reading(entry.id) as message:
-                while block := await message.read(len(content)):
-                    content += block
-        except PostkeepError as error:
-            words = str(error)
-            return [Outcome(one, Kind.DEFERRED, "4.3.0", words) for one in self._local_ones(entry)]
-        for one in self._local_ones(entry):
-            try:
-                await self._deliver_local(entry.parsed_sender, one.parsed, bytes(content))
-                outcomes.append(Outcome(one, Kind.SENT, "2.0.0", "delivered", confirms=False))
-            except NotFound as error:
-                outcomes.append(Outcome(one, Kind.FAILED, "5.1.1", str(error)))
-            except OverQuota as error:
-                outcomes.append(Outcome(one, Kind.DEFERRED, "4.2.2", str(error)))
-            except Exception as error:
-                outcomes.append(Outcome(one, Kind.DEFERRED, "4.3.0", str(error) or type(error).__name__))
-        return outcomes
 
     def _local_ones(self, entry: Entry) -> list[Recipient]:
         return [one for one in entry.pending() if self.destination(one.domain) == LOCAL]
-
-    async def _enqueue_notice(self, recipient: QueuedRecipient, content: bytes, smtputf8: bool) -> str:
-        prepared = await self.prepare(
-            None,
-            (recipient,),
-            (content,),
-            size=len(content),
-            smtputf8=smtputf8,
-            eight_bit=not content.isascii(),
-        )
-        self.activate(prepared)
-        return prepared.id
 
     async def _read_head(self, name: str, limit: int) -> bytes:
         try:
@@ -392,3 +394,7 @@ class Queue:
         if not self._logs.debug_on("smtp-client"):
             return None
         return lambda line: self._logs.debug.write(f"SMTP client: {line}")
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:10]) + (", …" if len(names) > 10 else "")

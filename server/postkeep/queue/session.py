@@ -23,6 +23,14 @@ DATA_LIMIT = 120.0
 BLOCK_LIMIT = 180.0
 FINAL_LIMIT = 600.0
 QUIT_LIMIT = 5.0
+# What all these waits together may come to: else a server could hold a connection for days, just in time
+# with each answer
+OPENING_LIMIT = 900.0
+"""From the call to MAIL."""
+ENVELOPE_LIMIT = 1800.0
+"""For MAIL and all RCPT and DATA, before the message's own time."""
+MINIMUM_RATE = 8192
+"""Octets a second that a server takes of a message at least."""
 
 
 class SessionFailed(Exception):
@@ -112,6 +120,7 @@ class Caller:
 
     async def _open(self, hop: Hop, route: Route, *, allow_tls: bool) -> Session:
         connection = await self._connect(hop, route.port)
+        connection.allow(OPENING_LIMIT)
         try:
             if route.tls is RelayTls.IMPLICIT:
                 await self._handshake(connection, hop, route)
@@ -127,6 +136,7 @@ class Caller:
             session = Session(connection, hop, route.port, offered, tls)
             if route.user:
                 await self._login(session, route)
+            connection.allow()
         except ConnectionFailed as error:
             connection.abort()
             raise SessionFailed(f"{hop}: {error}", "4.4.2") from error

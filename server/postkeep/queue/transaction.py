@@ -7,7 +7,15 @@ from typing import NamedTuple, Protocol
 from postkeep.queue.codec import DotStuffer, Reply, mail_command, rcpt_command
 from postkeep.queue.connection import ConnectionFailed
 from postkeep.queue.entry import Entry, Recipient
-from postkeep.queue.session import BLOCK_LIMIT, COMMAND_LIMIT, DATA_LIMIT, FINAL_LIMIT, Session
+from postkeep.queue.session import (
+    BLOCK_LIMIT,
+    COMMAND_LIMIT,
+    DATA_LIMIT,
+    ENVELOPE_LIMIT,
+    FINAL_LIMIT,
+    MINIMUM_RATE,
+    Session,
+)
 
 RECIPIENT_LIMIT = 100
 """Recipients a transaction: the least that every server takes (RFC 5321 §4.5.3.1.8)."""
@@ -94,6 +102,7 @@ class _Transaction:
 
     async def run(self) -> list[Outcome]:
         session = self._session
+        session.connection.allow(ENVELOPE_LIMIT + self._entry.size / MINIMUM_RATE)
         try:
             if session.dirty:
                 if not (await session.command(b"RSET\r\n")).ok:
@@ -116,6 +125,7 @@ class _Transaction:
             # Ended in the middle (or the disk failed): the other side must not take what it has for whole
             session.connection.abort()
             raise
+        session.connection.allow()
         session.messages += 1
         return self._outcomes
 
@@ -218,6 +228,7 @@ class _Transaction:
             await connection.send(stuffer.feed(block), BLOCK_LIMIT)
         self._sent = True
         await connection.send(stuffer.finish(), BLOCK_LIMIT)
+        connection.allow()  # it may be taking it just now: hanging up would send it twice
         reply = await connection.reply(FINAL_LIMIT)
         if reply.ok:
             confirms = self._session.offered.dsn

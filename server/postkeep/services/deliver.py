@@ -1,26 +1,26 @@
 """Into local mailboxes: one durable store for all local recipients, then the news of it."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterable, Sequence
 
 from postkeep.domain.account import Account
 from postkeep.domain.address import Address
 from postkeep.domain.errors import NotFound, OverQuota
 from postkeep.domain.mailbox import INBOX
+from postkeep.queue.queue import Queue, QueuedRecipient
+from postkeep.queue.reports import Chunks
 from postkeep.runtime.clock import Clock
 from postkeep.runtime.logs import Logs
 from postkeep.services.changes import ChangeBus
 from postkeep.services.directory import Directory
+from postkeep.services.outgoing import Outgoing, commit
 from postkeep.storage.bodies import Body
 from postkeep.storage.store import MailStore, Target
-
-Forward = Callable[[Address | None, Sequence[Address], bytes], Awaitable[None]]
-"""(sender, remote recipients, message): durable in the queue on return."""
 
 
 class Deliverer:
     """The last stop of a message inside the house.
 
-    `deliver_local` is the port that the queue is given for its bounces; `forward`, set by who owns both,
+    `deliver_local` is the port that the queue is given for its bounces; `queue`, set by who owns both,
     takes a bounce on to an account's addresses elsewhere.
     """
 
@@ -32,7 +32,7 @@ class Deliverer:
         self._directory = directory
         self._logs = logs
         self._clock = clock
-        self.forward: Forward | None = None
+        self.queue: Queue | None = None
 
     def over_quota(self, account: Account, size: int) -> bool:
         """Would a message of `size` octets pass the account's quota (octets or items, USR-5)?"""
@@ -45,57 +45,82 @@ class Deliverer:
             or (account.quota_items and items + 1 > account.quota_items)
         )
 
+    def is_live(self, account: Account) -> bool:
+        """Is the account still there and enabled, now?"""
+        present = self._directory.account(account.key)
+        return present is not None and present.enabled
+
     async def deliver(self, body: Body, accounts: Sequence[Account], sender: Address | None) -> None:
         """Store `body` in INBOX of each account (named once each); durable on return, then published.
 
-        Quotas are the caller's to check (`over_quota`). Raises StorageFull, StorageFailed or NotFound; then
+        Quotas are the caller's to check (`over_quota`). Accounts that were removed or disabled since they
+        were looked up get nothing. Raises StorageFull, StorageFailed, or NotFound when none is left; then
         nothing was delivered and the body is still to be discarded.
         """
         store = self._store
-        targets = []
         for account in accounts:
+            if store.account_id(account.key) is None and self.is_live(account):
+                await store.create_account(account.key)
+        targets = []
+        for account in accounts:  # looked at once more, and nothing is waited for until the store has them
             identity = store.account_id(account.key)
-            if identity is None:
-                identity = await store.create_account(account.key)
-            targets.append(Target(identity, store.mailbox(identity, INBOX).id))
+            if identity is not None and self.is_live(account):
+                targets.append(Target(identity, store.mailbox(identity, INBOX).id))
+        if not targets:
+            raise NotFound("nobody of those who were to receive this is here any more")
         appended = await store.deliver(body, targets, int(self._clock.now()))
         self._bus.publish(*appended)
 
-    async def deliver_local(self, sender: Address | None, recipient: Address, content: bytes) -> None:
-        """A message made by this server itself, to one local address; durable on return.
+    async def deliver_local(self, sender: Address | None, recipient: Address, chunks: Chunks) -> None:
+        """A message that this server made or kept itself, to one local address; durable on return.
 
-        Raises NotFound (no such address, or nobody behind it), OverQuota, StorageFull, StorageFailed.
+        Raises NotFound (no such address, or nobody behind it), OverQuota, StorageFull, StorageFailed; then
+        nobody has got it.
         """
         resolution = self._directory.resolve(recipient)
         accounts = [account for account in resolution.accounts if account.enabled]
-        remote = resolution.remote if self.forward is not None else ()
+        remote = resolution.remote if self.queue is not None else ()
         if not accounts and not remote:
             raise NotFound(f"nobody receives mail for {recipient}")
-        if accounts:
-            fitting = [account for account in accounts if not self.over_quota(account, len(content))]
+        path = return_path(sender)
+        body = await self._take(chunks, path)
+        size = body.size
+        try:
+            fitting = [account for account in accounts if not self.over_quota(account, size)]
             if not fitting and not remote:
                 raise OverQuota(f"the mailbox of {recipient} is full")
-            if fitting:
-                await self._store_made(sender, fitting, content)
-        if remote and self.forward is not None:
-            await self.forward(sender, remote, content)
+
+            async def keep() -> None:
+                await self.deliver(body, fitting, sender)
+
+            if self.queue is not None and remote:
+                outgoing = Outgoing(
+                    sender,
+                    [QueuedRecipient(address) for address in remote],
+                    smtputf8=not all(address.is_ascii for address in remote),
+                )
+                await commit(self.queue, outgoing, body, len(path), keep if fitting else None)
+            else:
+                await keep()
+        finally:
+            body.discard()
         origin = "<>" if sender is None else f"<{sender}>"
         self._logs.mail.write(
-            f"Delivered: from={origin}, to=<{recipient}>, size={len(content)}, service=local"
+            f"Delivered: from={origin}, to=<{recipient}>, size={size - len(path)}, service=local"
         )
 
-    async def _store_made(self, sender: Address | None, accounts: Sequence[Account], content: bytes) -> None:
+    async def _take(self, chunks: Chunks, prefix: bytes) -> Body:
         incoming = self._store.incoming()
         try:
-            incoming.write(content)
-            body = await incoming.finish(return_path(sender))
+            if isinstance(chunks, AsyncIterable):
+                async for chunk in chunks:
+                    incoming.write(chunk)
+            else:
+                for chunk in chunks:
+                    incoming.write(chunk)
+            return await incoming.finish(prefix)
         except BaseException:
             incoming.abort()
-            raise
-        try:
-            await self.deliver(body, accounts, sender)
-        except BaseException:
-            body.discard()
             raise
 
 

@@ -9,15 +9,17 @@ from collections.abc import Sequence
 
 from postkeep.config.smtp import SmtpSettings
 from postkeep.domain.account import Account
-from postkeep.domain.errors import StorageFull
+from postkeep.domain.errors import NotFound, StorageFull
 from postkeep.domain.verdict import Action, Verdict, defer, reject
-from postkeep.queue.queue import Prepared, Queue
+from postkeep.queue.queue import Queue
+from postkeep.queue.reports import Reporter
 from postkeep.runtime.clock import Clock
 from postkeep.runtime.logs import Logs
 from postkeep.services.admission import MAILBOX_FULL, Admission
 from postkeep.services.deliver import Deliverer, return_path
 from postkeep.services.directory import Directory
 from postkeep.services.envelope import Client, Transaction
+from postkeep.services.outgoing import Outgoing, commit
 from postkeep.services.receipts import Receipts
 from postkeep.services.trace import Dates, HeaderWatch, protocol_name, received_from
 from postkeep.storage.bodies import Body, Incoming
@@ -25,6 +27,7 @@ from postkeep.storage.store import MailStore
 
 LOOP = reject("Too many hops, this message runs in a loop", 554, "5.4.6")
 DISK_FULL = defer("Insufficient system storage", 452, "4.3.1")
+RECIPIENT_GONE = defer("A recipient's mailbox was removed or disabled, try again", 451, "4.2.0")
 LOCAL_ERROR = defer("Local error, try again later", 451, "4.3.0")
 
 _SHOWN = 20
@@ -73,7 +76,14 @@ class Receiver:
         self._hostname = hostname
         self._dates = Dates()
         self._serial = secrets.randbits(12)
-        self._receipts = Receipts(directory, queue, deliverer, logs, clock, hostname)
+        reporter = Reporter(
+            hostname,
+            clock,
+            is_local=directory.is_local,
+            deliver_local=deliverer.deliver_local,
+            post=queue.post,
+        )
+        self._receipts = Receipts(directory, reporter, logs, clock)
 
     def content(self) -> Content:
         """Where DATA goes: `write` it, then `finish` or `abort`."""
@@ -104,6 +114,9 @@ class Receiver:
         except StorageFull:
             content.abort()
             verdict = DISK_FULL
+        except NotFound:
+            content.abort()
+            verdict = RECIPIENT_GONE
         except Exception as error:
             content.abort()
             self._logs.error.write(f"SMTP: message {name} from {client.address} was not taken: {error!r}")
@@ -116,35 +129,34 @@ class Receiver:
 
     async def _commit(self, transaction: Transaction, body: Body, skip: int) -> tuple[Verdict | None, str]:
         """Both homes, in order. A refusal or an exception means that neither has it; else ("", queue id)."""
+        # Put off rather than left out: the next try learns at RCPT who is gone, and so does the sender.
+        if not all(map(self._deliverer.is_live, transaction.accounts.values())):
+            return RECIPIENT_GONE, ""
         accounts, full = self._fitting(transaction, body.size)
         if full and not accounts and not transaction.remote:
             return MAILBOX_FULL, ""
         # Taken now: a delivered body is used up.
         head = next(iter(body.chunks(skip)), b"") if transaction.notify or full else b""
-        prepared: Prepared | None = None
+        queued = ""
+
+        async def keep() -> None:
+            await self._deliverer.deliver(body, accounts, transaction.sender)
+
         if transaction.remote:
-            prepared = await self._queue.prepare(
+            outgoing = Outgoing(
                 transaction.sender,
                 tuple(transaction.remote.values()),
-                body.chunks(skip),  # RFC 5321 §4.4: no Return-Path before final delivery
-                size=body.size - skip,
                 smtputf8=transaction.smtputf8,
                 eight_bit=transaction.eight_bit,
                 envid=transaction.envid,
                 ret=transaction.ret,
             )
-        if accounts:
-            try:
-                await self._deliverer.deliver(body, accounts, transaction.sender)
-            except BaseException:
-                if prepared is not None:
-                    await self._queue.discard(prepared)
-                raise
-        if prepared is not None:
-            self._queue.activate(prepared)
+            queued = await commit(self._queue, outgoing, body, skip, keep if accounts else None)
+        elif accounts:
+            await keep()
         if transaction.notify or full:
             await self._receipts.send(transaction, full, head)
-        return None, "" if prepared is None else prepared.id
+        return None, queued
 
     def _fitting(self, transaction: Transaction, size: int) -> tuple[Sequence[Account], Sequence[Account]]:
         """(accounts that have room for it, accounts that have not), now that the real size is known."""
