@@ -159,7 +159,7 @@ async def _look(
         found, wrong = await read_world(store, KEYS, bodies)
         found.queue, wrong_queue = await read_queue(queue, folder / "queue", bodies)
         report = await verify(folder / "store", queue=folder / "queue", rate=0, vfs=disk.vfs)
-        wrong += wrong_queue + [str(problem) for problem in report.problems if problem.kind != "queue"]
+        wrong += wrong_queue + [str(problem) for problem in report.problems]
         world = history.match(at, found)
         if world is None:
             expected, _ = history.at(at)

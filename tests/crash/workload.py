@@ -303,11 +303,11 @@ async def read_queue(
 ) -> tuple[dict[str, Waiting], list[str]]:
     """What a start finds in the queue's folder, each message compared; and what is wrong with it.
 
-    An envelope alone is told by the queue and by verify, and is no loss here: of an entry that was never
-    acknowledged the one name may be on the disk and the other not. An acknowledged one would be missed."""
+    An envelope alone is removed and is no loss here: of an entry that was never acknowledged the one name may
+    be on the disk and the other not. An acknowledged one would be missed."""
     found: dict[str, Waiting] = {}
     loaded = await files.load()
-    wrong = [line for line in loaded.damaged if "(.eml) is missing" not in line]
+    wrong = list(loaded.damaged)
     for entry in loaded.entries:
         content = (folder / f"{entry.id}.eml").read_bytes()
         mark = next((mark for mark, body in bodies.items() if body == content), None)
