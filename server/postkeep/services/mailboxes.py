@@ -4,6 +4,7 @@ every change published once it is durable."""
 import unicodedata
 from array import array
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
 from postkeep.domain.account import Account
 from postkeep.domain.change import Appended, Change, Expunged
@@ -53,8 +54,9 @@ def find_name(name: str) -> str:
 
 
 class MailboxService:
-    """`account` is the store's id, as from `open_account`. A change is published after its commit and
-    carries `origin`, so that who made it can skip it. Errors are those of domain.errors."""
+    """`account` is the store's id, as from `open_account`. A change is published with its commit, also when
+    who asked for it was cancelled, and carries `origin`, so that who made it can skip it. Errors are those of
+    domain.errors."""
 
     def __init__(self, store: MailStore, bus: ChangeBus, clock: Clock) -> None:
         self.bus = bus
@@ -110,8 +112,9 @@ class MailboxService:
         if role is not Role.NONE and any(other.role is role for other in mailboxes):
             # RFC 6154 §3: a server may refuse a second mailbox of the same use.
             raise MailboxExists(f"another mailbox is already \\{role.value}")
-        mailbox, change = await self._store.create_mailbox(account, name, role)
-        self._publish(origin, change)
+        mailbox, _ = await self._store.create_mailbox(
+            account, name, role, lambda made: self._publish(origin, made[1])
+        )
         return mailbox
 
     async def rename_mailbox(
@@ -133,18 +136,17 @@ class MailboxService:
                     or other.name.count(DELIMITER) + 1 + levels > LEVEL_LIMIT
                 ):
                     raise InvalidName("the name of a mailbox below it would be too long")
-        change = await self._store.rename_mailbox(account, name, new_name)
-        self._publish(origin, change)
+        await self._store.rename_mailbox(account, name, new_name, partial(self._publish, origin))
 
     async def delete_mailbox(self, account: int, name: str, *, origin: object | None = None) -> None:
         """Its messages go with it. INBOX stays (RFC 3501 §6.3.4)."""
         name = find_name(name)
         if name == INBOX:
             raise Denied("INBOX cannot be deleted")
-        self._publish(origin, await self._store.delete_mailbox(account, name))
+        await self._store.delete_mailbox(account, name, partial(self._publish, origin))
 
     async def subscribe(self, account: int, name: str, on: bool, *, origin: object | None = None) -> None:
-        self._publish(origin, await self._store.subscribe(account, find_name(name), on))
+        await self._store.subscribe(account, find_name(name), on, partial(self._publish, origin))
 
     # --- messages in --------------------------------------------------------------------------------
 
@@ -157,11 +159,12 @@ class MailboxService:
         """Store a finished message in one mailbox; durable on return. Consumes `body` whatever happens."""
         try:
             self.check_quota(target.account, owner, body.size, 1)
-            (appended,) = await self._store.deliver(body, (target,), date)
+            (appended,) = await self._store.deliver(
+                body, (target,), date, lambda appended: self._publish(origin, *appended)
+            )
         except BaseException:
             body.discard()
             raise
-        self._publish(origin, appended)
         return appended
 
     # --- changing -----------------------------------------------------------------------------------
@@ -178,10 +181,13 @@ class MailboxService:
         *,
         origin: object | None = None,
     ) -> StoreResult:
-        result = await self._store.store_flags(account, mailbox, uids, mode, flags, keywords, unchanged_since)
-        if result.change.rows:
-            self._publish(origin, result.change)
-        return result
+        def publish(result: StoreResult) -> None:
+            if result.change.rows:
+                self._publish(origin, result.change)
+
+        return await self._store.store_flags(
+            account, mailbox, uids, mode, flags, keywords, unchanged_since, publish
+        )
 
     async def copy(
         self,
@@ -196,9 +202,9 @@ class MailboxService:
     ) -> CopyResult:
         """All or nothing (RFC 3501 §6.4.7). `octets` is what the messages count towards the quota."""
         self.check_quota(account, owner, octets, len(uids))
-        result = await self._store.copy(account, mailbox, uids, target)
-        self._publish(origin, *result.changes)
-        return result
+        return await self._store.copy(
+            account, mailbox, uids, target, then=lambda result: self._publish(origin, *result.changes)
+        )
 
     async def move(
         self,
@@ -210,18 +216,20 @@ class MailboxService:
         origin: object | None = None,
     ) -> CopyResult:
         """Each message is in one of the two mailboxes at any time (RFC 6851)."""
-        result = await self._store.move(account, mailbox, uids, target)
-        self._publish(origin, *result.changes)
-        return result
+        return await self._store.move(
+            account, mailbox, uids, target, then=lambda result: self._publish(origin, *result.changes)
+        )
 
     async def expunge(
         self, account: int, mailbox: int, uids: Sequence[int] | None = None, *, origin: object | None = None
     ) -> Expunged:
         """Those with \\Deleted, or exactly `uids` (the caller has chosen)."""
-        expunged = await self._store.expunge(account, mailbox, uids)
-        if expunged.uids:
-            self._publish(origin, expunged)
-        return expunged
+
+        def publish(expunged: Expunged) -> None:
+            if expunged.uids:
+                self._publish(origin, expunged)
+
+        return await self._store.expunge(account, mailbox, uids, publish)
 
     # --- reading ------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ import contextlib
 import logging
 from array import array
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import apsw
@@ -26,8 +27,10 @@ from postkeep.storage.catalogue import Catalogue
 from postkeep.storage.packs import Packs
 from postkeep.storage.records import HEADER_SIZE, Delivery
 from postkeep.storage.store import MailStore
+from postkeep.storage.structures import drop_structures
 from postkeep.storage.survey import check_digest
 from postkeep.storage.transaction import Transaction
+from postkeep.storage.walk import live_rows, orphans
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +42,12 @@ INTERVAL = 600.0
 """Seconds between two looks."""
 GRACE = 900.0
 """Seconds that a wholly dead pack stays for those who read in it."""
-_ROWS = 50_000
+_PACKS = 32
+"""Packs that one walk over all messages serves."""
+_DAY = 86_400.0
+_STRUCTURES = 200_000
+"""Structures that are looked at in a day."""
+_BATCH_STRUCTURES = 1000
 _BATCH_OCTETS = 1 << 20
 _BATCH_RECORDS = 200
 
@@ -85,6 +93,9 @@ class Compactor:
         self._dead_since: dict[int, float] = {}
         self._damaged: set[int] = set()
         """Packs with damaged records: they stay, and are not tried again."""
+        self._trim_at = clock.monotonic()
+        self._trimmed = 0
+        """The last structure that was looked at."""
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -102,8 +113,12 @@ class Compactor:
             await self._clock.sleep(self._interval)
             try:
                 done = await self.run_once()
+                await self._trim_structures()
             except (PostkeepError, OSError) as error:
                 _log.warning("compaction put off: %s", error)
+                continue
+            except Exception:  # a bug must not be the end of it
+                _log.exception("compaction failed")
                 continue
             if done.moved or done.removed:
                 _log.info("compaction: %d records (%d octets) moved, %d packs removed", *done[:3])
@@ -112,13 +127,34 @@ class Compactor:
         """Remove what is dead, rewrite what is mostly dead. StorageFull, StorageFailed."""
         removed = await self._remove_dead()
         moved = octets = damaged = 0
-        for pack in await self._store.readers.run(_mostly_dead, self._dead_ratio):
-            if pack in self._damaged:
-                continue
-            result = await self._empty(pack)
-            moved, octets, damaged = moved + result.moved, octets + result.octets, damaged + result.damaged
+        tried: set[int] = set()
+        while True:
+            due = await self._store.readers.run(_mostly_dead, self._dead_ratio)
+            due = [pack for pack in due if pack not in self._damaged and pack not in tried][:_PACKS]
+            if not due:
+                break
+            for pack, live in (await live_rows(self._store.readers, due)).items():
+                result = await self._empty(pack, live)
+                moved, octets, damaged = (
+                    moved + result.moved,
+                    octets + result.octets,
+                    damaged + result.damaged,
+                )
+                if not result.moved:
+                    tried.add(pack)
         removed += await self._remove_dead()
         return Compacted(moved, octets, removed, damaged)
+
+    async def _trim_structures(self) -> None:
+        """Once a day: some of the structures whose message was expunged before they were written."""
+        now = self._clock.monotonic()
+        if now < self._trim_at:
+            return
+        gone, self._trimmed = await orphans(self._store.readers, self._trimmed, _STRUCTURES)
+        self._trim_at = now + _DAY
+        for start in range(0, len(gone), _BATCH_STRUCTURES):
+            batch = gone[start : start + _BATCH_STRUCTURES]
+            await self._store.writer.change(partial(drop_structures, items=batch))
 
     # --- removing ---------------------------------------------------------------------------------
 
@@ -134,31 +170,27 @@ class Compactor:
 
     # --- moving -----------------------------------------------------------------------------------
 
-    async def _empty(self, pack: int) -> Compacted:
-        """Move the live records of a pack until there are none (rows may be copied meanwhile)."""
-        moved = octets = 0
-        while True:
-            live = await self._store.readers.run(_live, pack)
-            progress = 0
-            damaged = 0
-            for group in _groups(live):
-                while group:
-                    copies, used, bad = await self._store.readers.run(
-                        _read_copies, self._store.packs, self._store.catalogue, pack, group
-                    )
-                    group = group[used:]
-                    damaged += bad
-                    if copies:
-                        progress += await self._move(pack, copies)
-                        size = sum(copy.length for copy in copies)
-                        octets += size
-                        await self._clock.sleep(size / self._rate)
-            moved += progress
-            if not progress:
-                if damaged:
-                    self._damaged.add(pack)
-                    _log.error("pack %d stays for its %d damaged records", pack, damaged)
-                return Compacted(moved, octets, 0, damaged)
+    async def _empty(self, pack: int, live: "array[int]") -> Compacted:
+        """Move these records of a pack; when rows were copied meanwhile it is found again. One whose records
+        left are all damaged stays."""
+        moved = octets = damaged = 0
+        for group in _groups(live):
+            while group:
+                copies, used, bad = await self._store.readers.run(
+                    _read_copies, self._store.packs, self._store.catalogue, pack, group
+                )
+                group = group[used:]
+                damaged += bad
+                if copies:
+                    moved += await self._move(pack, copies)
+                    size = sum(copy.length for copy in copies)
+                    octets += size
+                    await self._clock.sleep(size / self._rate)
+        if damaged and not moved:
+            self._damaged.add(pack)
+            _log.error("pack %d stays for its %d damaged records", pack, damaged)
+            return Compacted(0, octets, 0, damaged)
+        return Compacted(moved, octets, 0, 0)
 
     async def _move(self, pack: int, copies: list[_Copy]) -> int:
         pieces = tuple(piece for copy in copies for piece in copy.pieces)
@@ -177,18 +209,6 @@ def _wholly_dead(connection: apsw.Connection) -> list[int]:
     """A pack of length 0 holds nothing that a rebuild could read, yet perhaps what a person can: it stays."""
     rows = connection.execute("SELECT number FROM pack WHERE sealed AND dead = length AND length > 0")
     return [int(number) for (number,) in rows]
-
-
-def _live(connection: apsw.Connection, pack: int) -> "array[int]":
-    """offset, account, mailbox, uid of up to _ROWS rows in this pack, flat, ascending by offset. One scan of
-    all rows: there is no index by place, which every delivery would pay for."""
-    found = array("q")
-    for row in connection.execute(
-        "SELECT offset, account, mailbox, uid FROM message WHERE pack = ? ORDER BY offset LIMIT ?",
-        (pack, _ROWS),
-    ):
-        found.extend(row)
-    return found
 
 
 def _groups(live: "array[int]") -> Iterator[list[tuple[int, tuple[tuple[int, int, int], ...]]]]:

@@ -61,8 +61,13 @@ def read_structures(
 
 def keep_structures(tx: Transaction, known: Known) -> None:
     """Write them for the next time. A message that was expunged meanwhile leaves its row behind, which the
-    Compactor finds (`orphans`)."""
+    Compactor finds (walk.orphans)."""
     tx.connection.executemany("INSERT OR IGNORE INTO structure (item, data) VALUES (?, ?)", known)
+
+
+def drop_structures(tx: Transaction, items: Sequence[int]) -> None:
+    """They can be read from the packs again."""
+    tx.connection.executemany("DELETE FROM structure WHERE item = ?", [(item,) for item in items])
 
 
 class StructureKeeper:
