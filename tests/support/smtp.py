@@ -113,7 +113,13 @@ class FakeStore:
         self.incomings.append(incoming)
         return incoming
 
-    async def deliver(self, body: FakeBody, targets: Sequence[Any], date: int) -> tuple[Appended, ...]:
+    async def deliver(
+        self,
+        body: FakeBody,
+        targets: Sequence[Any],
+        date: int,
+        then: Callable[[tuple[Appended, ...]], None] | None = None,
+    ) -> tuple[Appended, ...]:
         if self.gate is not None:
             await self.gate.wait()
         if self.failure is not None:
@@ -123,7 +129,10 @@ class FakeStore:
         names = {number: key for key, number in self.accounts.items()}
         for target in targets:
             self.delivered.append((names[target.account], body.prefix + body.content))
-        return tuple(Appended(target.account, target.mailbox, ()) for target in targets)
+        appended = tuple(Appended(target.account, target.mailbox, ()) for target in targets)
+        if then is not None:
+            then(appended)
+        return appended
 
     def messages(self, key: str) -> list[bytes]:
         return [content for owner, content in self.delivered if owner == key]

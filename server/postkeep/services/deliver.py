@@ -1,9 +1,11 @@
 """Into local mailboxes: one durable store for all local recipients, then the news of it."""
 
-from collections.abc import AsyncIterable, Sequence
+from collections.abc import AsyncIterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from postkeep.domain.account import Account
 from postkeep.domain.address import Address
+from postkeep.domain.change import Appended
 from postkeep.domain.errors import NotFound, OverQuota
 from postkeep.domain.mailbox import INBOX
 from postkeep.queue.queue import Queue, QueuedRecipient
@@ -33,6 +35,8 @@ class Deliverer:
         self._logs = logs
         self._clock = clock
         self.queue: Queue | None = None
+        self._held: dict[str, tuple[int, int]] = {}
+        """By account: octets and items of messages that are on their way into it."""
 
     def over_quota(self, account: Account, size: int) -> bool:
         """Would a message of `size` octets pass the account's quota (octets or items, USR-5)?"""
@@ -40,10 +44,29 @@ class Deliverer:
             return False
         identity = self._store.account_id(account.key)
         octets, items = (0, 0) if identity is None else self._store.usage(identity)
+        coming, more = self._held.get(account.key, (0, 0))
         return bool(
-            (account.quota_bytes and octets + size > account.quota_bytes)
-            or (account.quota_items and items + 1 > account.quota_items)
+            (account.quota_bytes and octets + coming + size > account.quota_bytes)
+            or (account.quota_items and items + more + 1 > account.quota_items)
         )
+
+    @contextmanager
+    def hold(self, accounts: Sequence[Account], size: int) -> Iterator[None]:
+        """Keep room for a message of `size` octets in these accounts while it is stored, so that many at the
+        same time do not pass a quota together. Enter it at once after `over_quota`."""
+        keys = [account.key for account in accounts if account.quota_bytes or account.quota_items]
+        for key in keys:
+            octets, items = self._held.get(key, (0, 0))
+            self._held[key] = octets + size, items + 1
+        try:
+            yield
+        finally:
+            for key in keys:
+                octets, items = self._held[key]
+                if items > 1:
+                    self._held[key] = octets - size, items - 1
+                else:
+                    del self._held[key]
 
     def is_live(self, account: Account) -> bool:
         """Is the account still there and enabled, now?"""
@@ -51,10 +74,10 @@ class Deliverer:
         return present is not None and present.enabled
 
     async def deliver(self, body: Body, accounts: Sequence[Account], sender: Address | None) -> None:
-        """Store `body` in INBOX of each account (named once each); durable on return, then published.
+        """Store `body` in INBOX of each account (named once each); durable on return, and published.
 
-        Quotas are the caller's to check (`over_quota`). Accounts that were removed or disabled since they
-        were looked up get nothing. Raises StorageFull, StorageFailed, or NotFound when none is left; then
+        Quotas are the caller's to check (`over_quota`, `hold`). Accounts that were removed or disabled since
+        they were looked up get nothing. Raises StorageFull, StorageFailed, or NotFound when none is left; then
         nothing was delivered and the body is still to be discarded.
         """
         store = self._store
@@ -68,7 +91,9 @@ class Deliverer:
                 targets.append(Target(identity, store.mailbox(identity, INBOX).id))
         if not targets:
             raise NotFound("nobody of those who were to receive this is here any more")
-        appended = await store.deliver(body, targets, int(self._clock.now()))
+        await store.deliver(body, targets, int(self._clock.now()), self._publish)
+
+    def _publish(self, appended: tuple[Appended, ...]) -> None:
         self._bus.publish(*appended)
 
     async def deliver_local(self, sender: Address | None, recipient: Address, chunks: Chunks) -> None:
@@ -93,15 +118,16 @@ class Deliverer:
             async def keep() -> None:
                 await self.deliver(body, fitting, sender)
 
-            if self.queue is not None and remote:
-                outgoing = Outgoing(
-                    sender,
-                    [QueuedRecipient(address) for address in remote],
-                    smtputf8=not all(address.is_ascii for address in remote),
-                )
-                await commit(self.queue, outgoing, body, len(path), keep if fitting else None)
-            else:
-                await keep()
+            with self.hold(fitting, size):
+                if self.queue is not None and remote:
+                    outgoing = Outgoing(
+                        sender,
+                        [QueuedRecipient(address) for address in remote],
+                        smtputf8=not all(address.is_ascii for address in remote),
+                    )
+                    await commit(self.queue, outgoing, body, len(path), keep if fitting else None)
+                else:
+                    await keep()
         finally:
             body.discard()
         origin = "<>" if sender is None else f"<{sender}>"

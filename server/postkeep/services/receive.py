@@ -142,18 +142,19 @@ class Receiver:
         async def keep() -> None:
             await self._deliverer.deliver(body, accounts, transaction.sender)
 
-        if transaction.remote:
-            outgoing = Outgoing(
-                transaction.sender,
-                tuple(transaction.remote.values()),
-                smtputf8=transaction.smtputf8,
-                eight_bit=transaction.eight_bit,
-                envid=transaction.envid,
-                ret=transaction.ret,
-            )
-            queued = await commit(self._queue, outgoing, body, skip, keep if accounts else None)
-        elif accounts:
-            await keep()
+        with self._deliverer.hold(accounts, body.size):
+            if transaction.remote:
+                outgoing = Outgoing(
+                    transaction.sender,
+                    tuple(transaction.remote.values()),
+                    smtputf8=transaction.smtputf8,
+                    eight_bit=transaction.eight_bit,
+                    envid=transaction.envid,
+                    ret=transaction.ret,
+                )
+                queued = await commit(self._queue, outgoing, body, skip, keep if accounts else None)
+            elif accounts:
+                await keep()
         if transaction.notify or full:
             await self._receipts.send(transaction, full, head)
         return None, queued
