@@ -86,6 +86,7 @@ class House:
             house = cls(data, clock, files, configuration, lock, stderr)
             for line in said:
                 house.logs.error.write(line)
+            configuration.report = house.logs.error.write
             await house._open_store(deliver)
         except BaseException:
             lock.release()
@@ -139,6 +140,7 @@ class House:
                 gone=self._gone,
             )
             self.configuration.subscribe(self._apply)
+            await self.accounts.finish_removals()
             await self.queue.start(deliver=deliver)
         except BaseException:
             await self.store.close()
@@ -315,7 +317,7 @@ class Engine:
             logs,
             clock,
         )
-        house.on_gone += [self._imap.disconnect, self._pop3.disconnect]
+        house.on_gone += [self._smtp.disconnect, self._imap.disconnect, self._pop3.disconnect]
         self._compactor = Compactor(house.store, clock)
         self._listeners = Listeners(logs.error, clock)
         self._build_http(services, certificates)

@@ -43,6 +43,9 @@ class FakeAuthenticator:
         self.error: Exception | None = None
         self.tried: list[tuple[str, str, str, str]] = []
 
+    def same_login(self, one: str, other: str) -> bool:
+        return one.lower() == other.lower()
+
     async def verify(self, login: str, password: str, *, peer: str, service: str) -> Account:
         self.tried.append((login, password, peer, service))
         if self.error is not None:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import smtplib
 import socket
 import ssl
 import stat
@@ -183,6 +184,23 @@ def test_disabling_a_user_ends_their_session(engine: Engine) -> None:
         engine.run("user", "disable", "carl")
         rest = file.read()
         assert b"BYE" in rest
+
+
+@pytest.mark.parametrize("end", ["disable", "password", "remove"])
+def test_an_open_smtp_session_ends_with_its_login(engine: Engine, end: str) -> None:
+    engine.user_add(f"dora-{end}", "dora password")
+    with smtplib.SMTP_SSL(HOST, engine.ports.smtps, context=ssl._create_unverified_context()) as client:
+        client.login(f"dora-{end}", "dora password")
+        assert client.noop()[0] == 250
+        if end == "password":
+            engine.run("user", "password", f"dora-{end}", "--password-stdin", stdin="another password\n")
+        else:
+            engine.run("user", end, f"dora-{end}", *(["--yes"] if end == "remove" else []))
+        code, text = client.getreply()
+        assert code == 421
+        assert text.startswith(b"4.7.0 Goodbye, the ")
+        with pytest.raises(smtplib.SMTPServerDisconnected):
+            client.mail(f"dora-{end}@example.test")
 
 
 def test_memory_at_rest(engine: Engine) -> None:

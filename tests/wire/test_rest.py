@@ -86,6 +86,15 @@ ROUTES: list[tuple[str, str, Any, tuple[int, ...]]] = [
     ("GET", "/aliases", None, (200, 200, 200, 200, 403, 401)),
     ("POST", "/aliases", {"pattern": "new", "targets": ["alice"]}, (201, 201, 403, 201, 403, 401)),
     ("POST", "/aliases", {"pattern": "n", "domain": OTHER, "targets": ["zoe"]}, (201, 201, 403, 403, 403, 401)),
+    # ADM-3: an alias of a user's name takes that user's mail.
+    ("POST", "/aliases", {"pattern": "write", "targets": ["alice"]}, (201, 201, 403, 403, 403, 401)),
+    ("POST", "/aliases", {"pattern": "READ", "targets": ["x@evil.test"]}, (201, 201, 403, 403, 403, 401)),
+    ("POST", "/aliases", {"pattern": "none", "targets": ["alice"]}, (201, 201, 403, 201, 403, 401)),
+    ("POST", "/aliases", {"pattern": "postmaster", "targets": ["alice"]}, (201, 201, 403, 403, 403, 401)),
+    ("POST", "/aliases", {"pattern": "*", "targets": ["alice"]}, (201, 201, 403, 201, 403, 401)),
+    ("POST", "/users", {"name": "postmaster"}, (201, 201, 403, 403, 403, 401)),
+    ("POST", "/users", {"name": "carl", "aliases": ["PostMaster"]}, (201, 201, 403, 403, 403, 401)),
+    ("PATCH", "/users/alice", {"aliases": ["postmaster"]}, (200, 200, 403, 403, 403, 401)),
     ("GET", f"/aliases/check?address=sales@{DOMAIN}", None, (200, 200, 200, 200, 403, 401)),
     ("GET", f"/aliases/check?address=zoe@{OTHER}", None, (200, 200, 200, 404, 403, 401)),
     ("PATCH", f"/aliases/{DOMAIN}/sales", {"targets": ["alice"]}, (200, 200, 403, 200, 403, 401)),
@@ -171,6 +180,33 @@ async def test_a_domain_administrator_cannot_rise(api: Api) -> None:
     assert (await client.patch("/users/domain", json={"rights": "write"})).status_code == 403
     assert (await client.patch("/users/alice", json={"rights": "read"})).status_code == 403
     assert (await client.patch("/users/alice", json={"rights": "domain"})).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["write", "read", "postmaster"])
+async def test_a_domain_administrator_cannot_take_mail_of_one_above(api: Api, name: str) -> None:
+    root, client = await api.as_("root"), await api.as_("domain")
+    where = {"params": {"address": f"{name}@{DOMAIN}"}}
+    before = (await client.get("/aliases/check", **where)).json()
+    for pattern in (name, name.upper(), f"{name[:-1]}?", "*"):
+        await client.post("/aliases", json={"pattern": pattern, "targets": ["thief@evil.test"]})
+    assert (await client.get("/aliases/check", **where)).json() == before
+    # Nor turn aside what an administrator has arranged.
+    await root.post("/aliases", json={"pattern": name, "targets": [name, "zoe@other.test"]})
+    before = (await client.get("/aliases/check", **where)).json()
+    path = f"/aliases/{DOMAIN}/{name}"
+    assert (await client.patch(path, json={"targets": ["thief@evil.test"]})).status_code == 403
+    assert (await client.delete(path)).status_code == 403
+    assert (await client.get("/aliases/check", **where)).json() == before
+    assert (await root.patch(path, json={"targets": [name]})).status_code == 200
+    assert (await root.delete(path)).status_code == 204
+
+
+async def test_an_own_alias_of_one_above_is_theirs_too(api: Api) -> None:
+    root, client = await api.as_("root"), await api.as_("domain")
+    await root.patch("/users/write", json={"aliases": ["boss"]})
+    # (An alias of this name is refused to anybody: it belongs to a user's account.)
+    assert (await client.post("/aliases", json={"pattern": "boss", "targets": ["alice"]})).status_code == 403
+    assert (await root.post("/aliases", json={"pattern": "boss", "targets": ["alice"]})).status_code == 409
 
 
 async def test_rights_taken_away_hold_at_once_even_in_a_session(api: Api) -> None:

@@ -21,7 +21,6 @@ from postkeep.domain.errors import ConfigError
 SIZE_LIMIT = 256 << 20
 """Octets; half a million accounts fit."""
 DEPTH_LIMIT = 16
-_TEXT_LIMIT = 1 << 20
 # A newline in an attribute would come back as a blank (XML 1.0 §3.3.3), a bare CR in text as LF (§2.11).
 _ESCAPES = {ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;", ord('"'): "&quot;", ord("\r"): "&#13;"}
 _ATTRIBUTE_ESCAPES = _ESCAPES | {ord("\n"): "&#10;", ord("\t"): "&#9;"}

@@ -3,7 +3,7 @@
 What this version does not know (groups of a later one, a variable written by hand) is kept as it is.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,9 +12,11 @@ from postkeep.domain.account import Account, Alias, Rights
 from postkeep.domain.address import parse_domain
 from postkeep.domain.errors import ConfigError, PostkeepError
 from postkeep.domain.naming import account_name, alias_pattern
+from postkeep.formats.passwordhash import is_too_costly
 
 FILE = "users.cfg"
 _USERS, _ALIASES = "User", "Alias"
+_KEPT, _REMOVED = "KeptMail", "RemovedMail"
 _TEXTS = {"Password": "password_hash", "FullName": "full_name", "Description": "description"}
 _SWITCHES = {"Enabled": "enabled", "KeepCopy": "keep_copy"}
 _NUMBERS = {"QuotaBytes": "quota_bytes", "QuotaItems": "quota_items"}
@@ -32,6 +34,10 @@ class UsersConfig:
     accounts: Mapping[str, Account] = field(default_factory=dict)
     """By Account.key."""
     aliases: Mapping[AliasKey, Alias] = field(default_factory=dict)
+    kept: frozenset[str] = frozenset()
+    """Keys of removed users whose mail waits for a new user of that name."""
+    removed: frozenset[str] = frozenset()
+    """Keys of removed users whose mail goes too; perhaps it is gone already."""
     extras: Mapping[str, Table] = field(default_factory=dict)
     """By Account.key: what its entry holds that this version does not know."""
     rest: Table = field(default_factory=Table)
@@ -62,7 +68,11 @@ def parse_users(data: bytes) -> UsersConfig:
         if (alias.pattern, alias.domain) in aliases:
             raise ConfigError(f"{FILE}, line {item.line}: a second alias “{alias.pattern}@{alias.domain}”")
         aliases[alias.pattern, alias.domain] = alias
-    return UsersConfig(accounts, aliases, extras, root)
+    kept, removed = (
+        frozenset(item.text.strip().lower() for item in root.lists.pop(name, []) if item.text.strip())
+        for name in (_KEPT, _REMOVED)
+    )
+    return UsersConfig(accounts, aliases, kept, removed, extras, root)
 
 
 def _table(item: Item) -> Table:
@@ -93,6 +103,8 @@ def _read_account(table: Table) -> Account:
     rights = variables.get("Rights", Rights.NONE.value)
     if rights not in {one.value for one in Rights}:
         raise ConfigError(f"Rights takes one of: {', '.join(one.value for one in Rights)}")
+    if is_too_costly(values["password_hash"]):
+        raise ConfigError("Password: this argon2 hash takes more memory or time than a login may")
     name = account_name(variables.get("Name", ""))
     return Account(name, parse_domain(variables.get("Domain", "")), rights=Rights(rights), **values)
 
@@ -141,6 +153,9 @@ class UsersWriter:
         parts.append('  </list>\n  <list name="Alias">\n')
         parts.extend(_alias_text(alias) for alias in users.aliases.values())
         parts.append("  </list>\n")
+        for name, keys in ((_KEPT, users.kept), (_REMOVED, users.removed)):
+            if keys:
+                parts.append(_list_text(name, sorted(keys), "  "))
         write_table(parts, users.rest, "  ")
         parts.append("</config>\n")
         return "".join(parts).encode("utf-8", "replace")
@@ -170,9 +185,9 @@ def _account_text(account: Account, extra: Table | None) -> str:
     return "".join(parts)
 
 
-def _list_text(name: str, values: tuple[str, ...]) -> str:
-    items = "".join(f"        <listitem>{escape(value)}</listitem>\n" for value in values)
-    return f'      <list name="{name}">\n{items}      </list>\n'
+def _list_text(name: str, values: Iterable[str], indent: str = "      ") -> str:
+    items = "".join(f"{indent}  <listitem>{escape(value)}</listitem>\n" for value in values)
+    return f'{indent}<list name="{name}">\n{items}{indent}</list>\n'
 
 
 def _alias_text(alias: Alias) -> str:

@@ -25,14 +25,10 @@ class Domain:
     """Octets of an outgoing message; 0 means no limit (DOM-4)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
-    """A local user. `key` = name@domain, lower-case; it names the account's mail in the store."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """What may be changed of a local user, beside the password."""
 
-    name: str
-    domain: str
-    password_hash: str = field(default="", repr=False)
-    """argon2id (PHC string), or a SHA form accepted on import; "" lets nobody in."""
     full_name: str = ""
     description: str = ""
     enabled: bool = True
@@ -45,6 +41,16 @@ class Account:
     quota_bytes: int = 0
     quota_items: int = 0
     """0 means no limit (USR-5)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account(Profile):
+    """A local user. `key` = name@domain, lower-case; it names the account's mail in the store."""
+
+    name: str
+    domain: str
+    password_hash: str = field(default="", repr=False)
+    """argon2id (PHC string), or a SHA form accepted on import; "" lets nobody in."""
 
     @property
     def key(self) -> str:

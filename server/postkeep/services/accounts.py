@@ -10,15 +10,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from postkeep.config.users import UsersConfig
-from postkeep.domain.account import Account, Alias, Domain, Rights
+from postkeep.domain.account import Account, Alias, Domain, Profile
 from postkeep.domain.address import Address, parse_address, parse_domain
 from postkeep.domain.errors import AlreadyExists, InUse, InvalidName, NotFound
 from postkeep.domain.naming import account_name, alias_pattern, has_control
+from postkeep.formats.passwordhash import is_hash
 from postkeep.runtime.logs import Logs
 from postkeep.services import validation
+from postkeep.services.boxes import AccountBoxes, without_notes
 from postkeep.services.configuration import Configuration, State
-from postkeep.services.directory import Directory, Resolution
-from postkeep.services.passwords import PASSWORD_LIMIT, PasswordHashes, is_hash
+from postkeep.services.directory import POSTMASTER, Directory, Resolution
+from postkeep.services.ownership import require_names
+from postkeep.services.passwords import PASSWORD_LIMIT, PasswordHashes
 from postkeep.services.rights import Administrator, is_demotion
 from postkeep.storage.store import MailStore
 
@@ -27,7 +30,7 @@ BATCH_LIMIT = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class NewUser:
+class NewUser(Profile):
     """A user to be made. `domain` "" means the primary one. `password_hash` is for imports; with neither it
     nor a password nobody can log in."""
 
@@ -35,30 +38,10 @@ class NewUser:
     domain: str = ""
     password: str | None = dataclasses.field(default=None, repr=False)
     password_hash: str = dataclasses.field(default="", repr=False)
-    full_name: str = ""
-    description: str = ""
-    enabled: bool = True
-    rights: Rights = Rights.NONE
-    aliases: tuple[str, ...] = ()
-    forwards: tuple[str, ...] = ()
-    keep_copy: bool = True
-    quota_bytes: int = 0
-    quota_items: int = 0
 
 
-CHANGEABLE = frozenset(
-    {
-        "full_name",
-        "description",
-        "enabled",
-        "rights",
-        "aliases",
-        "forwards",
-        "keep_copy",
-        "quota_bytes",
-        "quota_items",
-    }
-)
+PROFILE = tuple(one.name for one in dataclasses.fields(Profile))
+CHANGEABLE = frozenset(PROFILE)
 
 
 class AccountService:
@@ -75,12 +58,14 @@ class AccountService:
         gone: Callable[[str, str], None] = lambda key, reason: None,
     ) -> None:
         """`gone(key, reason)` ends an account's sessions: disabled, removed, or another password."""
+        self._boxes = AccountBoxes(store, configuration, logs)
         self._configuration = configuration
         self._directory = directory
-        self._store = store
         self._hashes = hashes
         self._logs = logs
         self._gone = gone
+        self.hashes_wanted = self.hashes_made = 0
+        """Passwords of users who are being added right now: how far it is (0 of 0 when nobody is)."""
         configuration.subscribe(self._publish)
 
     def _publish(self, old: State, new: State) -> None:
@@ -100,11 +85,13 @@ class AccountService:
         state = self._configuration.state
         accounts = [self._draft(state, who, user) for user in users]
         _add(state, accounts)  # names the mistake before the costly part
-        hashes = await self._hash_all(users)
-        accounts = [replace(one, password_hash=text) for one, text in zip(accounts, hashes, strict=True)]
-        # First the mailboxes: a mailbox without a user harms nobody, the other way round mail bounces.
-        await self._store.create_accounts([account.key for account in accounts])
-        await self._configuration.change(lambda newest: _add(newest, accounts))
+        keys = [account.key for account in accounts]
+        with self._boxes.reserved(keys):
+            hashes = await self._hash_all(users)
+            accounts = [replace(one, password_hash=text) for one, text in zip(accounts, hashes, strict=True)]
+            # First the mailboxes: one without a user harms nobody, the other way round mail bounces.
+            await self._boxes.make(keys)
+            await self._configuration.change(lambda newest: _add(newest, accounts))
         names = ", ".join(account.key for account in accounts[:20])
         more = f" and {len(accounts) - 20} more" if len(accounts) > 20 else ""
         self._logs.config.write(f"{who}: added users {names}{more}")
@@ -115,26 +102,33 @@ class AccountService:
         who.require_domain(domain)
         who.require_grant(user.rights)
         if user.password is not None:
-            self.check_password(user.password)
+            try:
+                self.check_password(user.password)
+            except InvalidName as error:  # one of thousands, perhaps
+                raise InvalidName(f"“{user.name[:80]}”: {error}") from error
         if user.password_hash and not is_hash(user.password_hash):
             raise InvalidName("the password hash is none of argon2, {SHA…} or {SSHA…}")
-        return Account(
-            account_name(user.name),
-            domain,
-            full_name=user.full_name,
-            description=user.description,
-            enabled=user.enabled,
-            rights=user.rights,
-            aliases=tuple(account_name(alias) for alias in user.aliases),
-            forwards=user.forwards,
-            keep_copy=user.keep_copy,
-            quota_bytes=user.quota_bytes,
-            quota_items=user.quota_items,
-        )
+        profile = {name: getattr(user, name) for name in PROFILE}
+        account = Account(account_name(user.name), domain, **profile)
+        account = replace(account, aliases=tuple(account_name(alias) for alias in user.aliases))
+        require_names(who, state, domain, {account.name, *account.aliases} & {POSTMASTER})
+        return account
 
     async def _hash_all(self, users: Sequence[NewUser]) -> list[str]:
         clear = [user.password for user in users if user.password is not None]
-        made = iter(await self._hashes.make_all(clear))
+        done = 0
+
+        def one_made() -> None:
+            nonlocal done
+            done += 1
+            self.hashes_made += 1
+
+        self.hashes_wanted += len(clear)
+        try:
+            made = iter(await self._hashes.make_all(clear, one_made))
+        finally:
+            self.hashes_wanted -= len(clear)
+            self.hashes_made -= done
         return [next(made) if user.password is not None else user.password_hash for user in users]
 
     def check_password(self, password: str) -> None:
@@ -158,6 +152,9 @@ class AccountService:
             changed = replace(account, **changes)
             if changed.aliases != account.aliases:
                 changed = replace(changed, aliases=tuple(account_name(one) for one in changed.aliases))
+                require_names(
+                    who, state, account.domain, {POSTMASTER} & {*changed.aliases} - {*account.aliases}
+                )
             if account.enabled and not changed.enabled:
                 who.require_other(account, "disable")
             if is_demotion(account.rights, changed.rights):
@@ -166,7 +163,8 @@ class AccountService:
                 who.require_grant(changed.rights)
             taken = validation.own_aliases(state.users, account.domain, but=account.key)
             validation.check_account(state, changed, taken)
-            return _with_accounts(state, {account.key: changed})
+            new = _with_accounts(state, {account.key: changed})
+            return new
 
         state = await self._configuration.change(edit)
         account = validation.require_account(state, login)
@@ -195,24 +193,30 @@ class AccountService:
         self, who: Administrator, logins: Iterable[str], *, keep_mail: bool = False
     ) -> list[str]:
         """Their mail goes too, unless kept (a user of the same name made later finds it again)."""
-        keys = [validation.require_account(self._configuration.state, login).key for login in logins]
+        state = self._configuration.state
+        keys = list(dict.fromkeys(validation.require_account(state, login).key for login in logins))
 
         def edit(state: State) -> State:
             for key in keys:
                 account = validation.require_account(state, key)
                 who.require_over(account)
                 who.require_other(account, "delete")
-            return _with_accounts(state, dict.fromkeys(keys))
+            new = _with_accounts(state, dict.fromkeys(keys))
+            return replace(new, users=self._boxes.noted(new.users, keys, keep_mail=keep_mail))
 
-        await self._configuration.change(edit)
-        for key in keys:
-            self._gone(key, "the account was removed")
-            self._logs.config.write(f"{who}: removed user {key}{', mail kept' if keep_mail else ''}")
-            self._logs.warning.write(f"The user {key} was removed by {who}")
-            # One who never logged in nor got mail has no mailboxes yet.
-            if not keep_mail and self._store.account_id(key) is not None:
-                await self._store.delete_account(key)
+        with self._boxes.reserved(keys):
+            await self._configuration.change(edit)
+            for key in keys:
+                self._gone(key, "the account was removed")
+                self._logs.config.write(f"{who}: removed user {key}{', mail kept' if keep_mail else ''}")
+                self._logs.warning.write(f"The user {key} was removed by {who}")
+            if not keep_mail:
+                await self._boxes.remove(keys)
         return keys
+
+    async def finish_removals(self) -> None:
+        """At start: the mail of removed users that an end of the engine left behind."""
+        await self._boxes.finish_removals()
 
     # --- domains --------------------------------------------------------------------------------
 
@@ -284,6 +288,7 @@ class AccountService:
         who.require_domain(alias.domain)
 
         def edit(state: State) -> State:
+            require_names(who, state, alias.domain, (alias.pattern,))
             if (alias.pattern, alias.domain) in state.users.aliases:
                 raise AlreadyExists(f"there is an alias {alias.pattern}@{alias.domain} already")
             validation.check_alias(state, alias)
@@ -303,6 +308,7 @@ class AccountService:
         who.require_domain(key[1])
 
         def edit(state: State) -> State:
+            require_names(who, state, key[1], key[:1])
             if key not in state.users.aliases:
                 raise NotFound(f"there is no alias {key[0]}@{key[1]}")
             changed = replace(state.users.aliases[key], **changes)
@@ -319,6 +325,7 @@ class AccountService:
         who.require_domain(key[1])
 
         def edit(state: State) -> State:
+            require_names(who, state, key[1], key[:1])
             if key not in state.users.aliases:
                 raise NotFound(f"there is no alias {key[0]}@{key[1]}")
             aliases = {name: alias for name, alias in state.users.aliases.items() if name != key}
@@ -326,6 +333,10 @@ class AccountService:
 
         await self._configuration.change(edit)
         self._logs.config.write(f"{who}: removed alias {key[0]}@{key[1]}")
+
+    def alias_warnings(self, alias: Alias) -> list[str]:
+        """What is wrong with where an alias leads: mail to unknown users, or in a loop, gets nowhere."""
+        return self._directory.dead_ends(alias)
 
     def check_address(self, text: str) -> tuple[Address, Resolution]:
         """Where mail to `text` (an address, or a name in the primary domain) would go (ALI-1)."""
@@ -350,6 +361,7 @@ def _add(state: State, accounts: Sequence[Account]) -> State:
     if len(merged) < len(accounts):
         raise AlreadyExists("a user is named twice")
     added = _with_accounts(state, merged)
+    added = replace(added, users=without_notes(added.users, merged))
     for account in accounts:
         validation.check_account(added, account, taken[account.domain])
         taken[account.domain].update(account.aliases)

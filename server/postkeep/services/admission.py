@@ -14,6 +14,7 @@ from postkeep.services.directory import Directory
 from postkeep.services.envelope import Client, Transaction
 
 SENDER_OK = Verdict(Action.ACCEPT, 250, "2.1.0", "Ok")
+SESSION_OVER = defer("Your account has changed, log in again", 421, "4.7.0")
 RECIPIENT_OK = Verdict(Action.ACCEPT, 250, "2.1.5", "Ok")
 BAD_SENDER = reject("Sender address is not an address", 553, "5.1.7")
 BAD_RECIPIENT = reject("Recipient address is not an address", 553, "5.1.3")
@@ -69,6 +70,8 @@ class Admission:
 
     def sender(self, client: Client, transaction: Transaction, path: str) -> Verdict:
         """MAIL: `path` without angle brackets, "" for the null sender. Fills `transaction.sender`."""
+        if not self._is_current(client):
+            return SESSION_OVER
         limit = self.size_limit(client)
         if limit and transaction.size > limit:
             return TOO_BIG  # RFC 1870 §6.1
@@ -99,6 +102,18 @@ class Admission:
         transaction.sender = sender
         return SENDER_OK
 
+    def _is_current(self, client: Client) -> bool:
+        """Would the session's login still hold? Sessions are ended when it does not; this is for the case
+        that one was not. Other changes of the account (aliases, quota) hold from here on."""
+        account = client.account
+        if account is None:
+            return True
+        present = self._directory.account(account.key)
+        if present is None or not present.enabled or present.password_hash != account.password_hash:
+            return False
+        client.account = present
+        return True
+
     def owns(self, account: Account, sender: Address) -> bool:
         """Is it the account's own address, one of its aliases, or an alias that leads to it?"""
         if sender.key == account.key:
@@ -115,6 +130,8 @@ class Admission:
         self, client: Client, transaction: Transaction, path: str, notify: str = "", original: str = ""
     ) -> Verdict:
         """RCPT: `path` without angle brackets; NOTIFY and ORCPT of RFC 3461. Adds to `transaction`."""
+        if not self._is_current(client):
+            return SESSION_OVER
         if len(transaction.recipients) >= self._settings.maximum_recipients:
             return TOO_MANY_RECIPIENTS  # RFC 5321 §4.5.3.1.10
         if not path.isascii() and not transaction.smtputf8:

@@ -20,6 +20,7 @@ WAITING_LIMIT = 512
 """Logins that wait for a thread; further ones are told to come back."""
 WAITING_PER_ADDRESS = 64
 REMEMBERED_LIMIT = 100_000
+_LOGIN_LIMIT = 512
 _SHOWN = 200
 _WRONG = "the user name or password is wrong"
 _LATER = "too many failed logins, try again later"
@@ -30,6 +31,15 @@ class _Remembered(NamedTuple):
     account: Account
     digest: bytes
     until: float
+
+
+class _Guess(NamedTuple):
+    """Whose failure it would be. `key`: name@domain, "" for what can be no name."""
+
+    key: str
+    exists: bool
+    peer: str
+    service: str
 
 
 class Authenticator:
@@ -73,16 +83,17 @@ class Authenticator:
         `peer` is the client's address ("": none known), `service` what it talks to ("IMAP"). Raises
         AuthenticationFailed or Throttled; never says which of name and password was wrong.
         """
-        account = self._directory.account(login) if len(login) <= 512 else None
-        self._refuse_blocked(peer, service, account)
+        account = self._directory.account(login) if len(login) <= _LOGIN_LIMIT else None
+        guess = _Guess(self._guessed(login), account is not None, peer, service)
+        self._refuse_blocked(guess)
         if len(password) > PASSWORD_LIMIT or not login:
-            self._count_failure(account, peer, service)
+            self._count_failure(guess)
             raise self._failed(login, account, peer, service)
         digest = self._digest(account.key if account else "", password)
         if account is not None and self._is_remembered(account, digest):
             return account
         stored = account.password_hash if account is not None and account.enabled else ""
-        if not await self._check(account, stored, password, digest, peer, service):
+        if not await self._check(account, stored, password, digest, guess):
             raise self._failed(login, account, peer, service)
         # It may have been disabled, changed or removed while we looked.
         if account is None or self._directory.account(account.key) is not account:
@@ -90,26 +101,34 @@ class Authenticator:
         self._remember(account, digest)
         return account
 
+    def same_login(self, one: str, other: str) -> bool:
+        """Whether both stand for the same account, existing or not (RFC 4616 §2: authzid and authcid)."""
+        return self._directory.login_key(one) == self._directory.login_key(other)
+
     def blocks(self) -> list[Block]:
         return self.guard.blocks()
 
     def close(self) -> None:
         self.hashes.close()
 
-    def _refuse_blocked(self, peer: str, service: str, account: Account | None) -> None:
-        if self.guard.address_blocked(peer, service):
+    def _guessed(self, login: str) -> str:
+        return self._directory.login_key(login) if login and len(login) <= _LOGIN_LIMIT else ""
+
+    def _refuse_blocked(self, guess: _Guess) -> None:
+        """A name that nobody has is locked as an account is: the answers tell nothing."""
+        if self.guard.address_blocked(guess.peer, guess.service):
             raise Throttled(_LATER)
-        if account is not None and self.guard.account_locked(account.key):
+        if self.guard.account_locked(guess.key, exists=guess.exists):
             raise Throttled(_LATER)
 
     async def _check(
-        self, account: Account | None, stored: str, password: str, digest: bytes, peer: str, service: str
+        self, account: Account | None, stored: str, password: str, digest: bytes, guess: _Guess
     ) -> bool:
         """Verify in a thread; a second login with the same account and password shares the check."""
         key = (id(account), digest)
         task = self._running.get(key) if account is not None else None
         if task is None:
-            task = asyncio.ensure_future(self._check_alone(account, stored, password, peer, service))
+            task = asyncio.ensure_future(self._check_alone(stored, password, guess))
             if account is not None:
                 self._running[key] = task
                 # The task holds `account` and so its id.
@@ -118,12 +137,10 @@ class Authenticator:
         # A client that hangs up meanwhile must not cancel the check for others.
         return await asyncio.shield(task)
 
-    async def _check_alone(
-        self, account: Account | None, stored: str, password: str, peer: str, service: str
-    ) -> bool:
-        network = network_of(peer)
+    async def _check_alone(self, stored: str, password: str, guess: _Guess) -> bool:
+        network = network_of(guess.peer)
         waiting = self._waiting.get(network, 0)
-        if self._waiting_total >= WAITING_LIMIT or (peer and waiting >= WAITING_PER_ADDRESS):
+        if self._waiting_total >= WAITING_LIMIT or (guess.peer and waiting >= WAITING_PER_ADDRESS):
             raise Throttled(_BUSY)
         self._waiting[network] = waiting + 1
         self._waiting_total += 1
@@ -131,10 +148,10 @@ class Authenticator:
             async with self._threads:
                 # Others' failures may have begun a block while this one waited: a flood of logins sent at
                 # once gets no further than one sent in turn.
-                self._refuse_blocked(peer, service, account)
+                self._refuse_blocked(guess)
                 right = await self.hashes.verify(stored, password)
                 if not right:  # before the next one gets its turn
-                    self._count_failure(account, peer, service)
+                    self._count_failure(guess)
                 return right
         finally:
             self._waiting_total -= 1
@@ -145,14 +162,15 @@ class Authenticator:
     def _failed(self, login: str, account: Account | None, peer: str, service: str) -> AuthenticationFailed:
         reason = "wrong password"
         if account is None:
-            reason = "no such user"
+            reason = "no such user" if login else "there is none"
         elif not account.enabled:
             reason = "the account is disabled"
-        self._logs.security.write(f"Failed {service} login from {peer}, user {login[:_SHOWN]}: {reason}")
+        user = f"user {login[:_SHOWN]}" if login else "no user name"
+        self._logs.security.write(f"Failed {service} login from {peer}, {user}: {reason}")
         return AuthenticationFailed(_WRONG)
 
-    def _count_failure(self, account: Account | None, peer: str, service: str) -> None:
-        for line in self.guard.fail(peer, service, account.key if account else None):
+    def _count_failure(self, guess: _Guess) -> None:
+        for line in self.guard.fail(guess.peer, guess.service, guess.key, exists=guess.exists):
             self._logs.security.write(line)
 
     def _digest(self, key: str, password: str) -> bytes:

@@ -3,11 +3,12 @@
 All lookups of exact names are one or two dictionary accesses; wildcard aliases are tried only when nothing
 exact matches. services.accounts keeps it in step with what is durable in the configuration files.
 
-An address is looked up in this order: alias, user name, a user's own alias, wildcard alias (`*` last),
-and `postmaster` at the administrator. Disabled accounts are found too: what becomes of their mail is for
-the receiver to say.
+An address is looked up in this order: alias, user name, a user's own alias, `postmaster` at the
+administrator, wildcard alias (`*` last): no wildcard takes the mail of a name. Disabled accounts are found
+too: what becomes of their mail is for the receiver to say.
 """
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -20,14 +21,23 @@ HOP_LIMIT = 50
 """Aliases and forwards one behind the other; what is longer ends where it is."""
 TARGET_LIMIT = 50_000
 """Accounts and addresses that one address may lead to."""
+DEAD_ENDS = 20
+"""Ways that lead to nobody, as far as they are told."""
+
+
+POSTMASTER = "postmaster"
 
 
 class Resolution(NamedTuple):
-    """Where mail to an address goes. `found` False: the address is unknown (or leads nowhere)."""
+    """Where mail to an address goes. `found` False: the address is unknown (or leads nowhere).
+
+    `loop`: some way from it leads in a circle, to nobody.
+    """
 
     accounts: tuple[Account, ...]
     remote: tuple[Address, ...]
     found: bool
+    loop: bool = False
 
 
 UNKNOWN = Resolution((), (), False)
@@ -46,6 +56,9 @@ class Directory:
         self._local: dict[str, str] = {}
         self._primary = ""
         self._accounts: dict[str, Account] = {}
+        self._administrators: dict[str, Account] = {}
+        self._postmaster: Account | None = None
+        self._postmaster_known = False
         self._own_aliases: dict[str, str] = {}
         self._aliases: dict[str, Alias] = {}
         self._patterns: dict[str, Patterns] = {}
@@ -60,19 +73,24 @@ class Directory:
         self._local = {alias: one.name for one in self._domains.values() for alias in one.aliases}
         self._local.update((name, name) for name in self._domains)
         self._primary = next((one.name for one in self._domains.values() if one.primary), "")
+        self._postmaster_known = False
 
     def update_accounts(self, changed: Mapping[str, Account | None]) -> None:
         """Accounts by key, as they are from now on; None: gone."""
         for key, account in changed.items():
             known = self._accounts.pop(key, None)
+            self._administrators.pop(key, None)
             if known is not None:
                 for alias in known.aliases:
                     if self._own_aliases.get(f"{alias}@{known.domain}") == key:
                         del self._own_aliases[f"{alias}@{known.domain}"]
             if account is not None:
                 self._accounts[key] = account
+                if account.rights is not Rights.NONE:
+                    self._administrators[key] = account
                 for alias in account.aliases:
                     self._own_aliases.setdefault(f"{alias}@{account.domain}", key)
+        self._postmaster_known = False
 
     def update_aliases(self, changed: Mapping[tuple[str, str], Alias | None]) -> None:
         """Aliases by (pattern, domain), as they are from now on; None: gone."""
@@ -114,16 +132,7 @@ class Directory:
 
         Domain aliases and users' aliases are for delivery only (DOM-2).
         """
-        name, at, domain = login.strip().lower().rpartition("@")
-        if not at:
-            name, domain = domain, self._primary
-        account = self._accounts.get(f"{name}@{domain}")
-        if account is None and not domain.isascii():
-            try:
-                account = self._accounts.get(f"{name}@{parse_domain(domain)}")
-            except InvalidAddress:
-                return None
-        return account
+        return self._accounts.get(self.login_key(login))
 
     def is_local(self, domain: str) -> bool:
         """Whether mail for `domain` (canonical, or any case) is for this server; domain aliases too."""
@@ -145,7 +154,18 @@ class Directory:
         walk = _Walk(self)
         walk.visit(address, ())
         accounts, remote = tuple(walk.accounts.values()), tuple(walk.remote.values())
-        return Resolution(accounts, remote, True) if accounts or remote else UNKNOWN
+        loop = bool(walk.loops)
+        if accounts or remote or loop:
+            return Resolution(accounts, remote, bool(accounts or remote), loop)
+        return UNKNOWN
+
+    def dead_ends(self, alias: Alias) -> list[str]:
+        """One sentence for each way from `alias` that ends at nobody, the first DEAD_ENDS of them."""
+        walk = _Walk(self)
+        walk.follow(alias.targets, alias.domain, (f"{alias.pattern}@{alias.domain}",))
+        said = [f"{key} leads in a loop, mail to it is refused" for key in walk.loops]
+        said += [f"there is no user {key}, mail to it is refused" for key in walk.unknown]
+        return said[:DEAD_ENDS]
 
     def target(self, text: str, domain: str) -> Address | None:
         """An alias's or forward's target: an address, or a local name in `domain`."""
@@ -173,12 +193,33 @@ class Directory:
         return patterns.match(local) if patterns is not None else None
 
     def postmaster(self) -> Account | None:
-        """Who gets postmaster's mail when nobody has that name (RFC 5321 §4.5.1)."""
-        ranked = sorted(
-            self._accounts.values(),
-            key=lambda one: (not one.enabled, _RANK[one.rights], one.domain != self._primary),
-        )
-        return ranked[0] if ranked else None
+        """Who gets postmaster's mail when nobody has that name (RFC 5321 §4.5.1). Found once a change."""
+        if not self._postmaster_known:
+            found = first_administrator(self._administrators.values(), self._primary)
+            if found is None or not found.enabled:
+                found = first_administrator(self._accounts.values(), self._primary)
+            self._postmaster = found
+            self._postmaster_known = True
+        return self._postmaster
+
+    def login_key(self, login: str) -> str:
+        """name@domain that `login` stands for, whether there is such an account or not."""
+        name, at, domain = login.strip().lower().rpartition("@")
+        if not at:
+            return f"{domain}@{self._primary}"
+        if not domain.isascii():
+            with contextlib.suppress(InvalidAddress):
+                domain = parse_domain(domain)
+        return f"{name}@{domain}"
+
+
+def first_administrator(accounts: Iterable[Account], primary: str) -> Account | None:
+    """The enabled account with the most rights, in the primary domain if there is one; None of none."""
+    return min(
+        accounts,
+        key=lambda one: (not one.enabled, _RANK[one.rights], one.domain != primary),
+        default=None,
+    )
 
 
 _RANK = {Rights.WRITE: 0, Rights.READ: 1, Rights.DOMAIN: 2, Rights.NONE: 3}
@@ -195,6 +236,9 @@ class _Walk:
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
         self._visited: set[str] = set()
+        self.loops: dict[str, None] = {}
+        """Names that lead back to where they were reached from, where no mailbox takes the mail."""
+        self.unknown: dict[str, None] = {}
         self.accounts: dict[str, Account] = {}
         self.remote: dict[str, Address] = {}
 
@@ -204,46 +248,50 @@ class _Walk:
             self._add_remote(address)
             return
         if key in path or len(path) >= HOP_LIMIT:
-            self._end_of_loop(path)
+            self._end_of_loop(path, key)
             return
         if key in self._visited:
             return
         self._visited.add(key)
         alias = self._directory.exact_alias(key)
         account = None if alias else self._directory.owner(key)
+        if alias is None and account is None and key.startswith(f"{POSTMASTER}@"):
+            account = self._directory.postmaster()
         if alias is None and account is None:
             alias = self._directory.wildcard_alias(key)
-        if alias is None and account is None and key.startswith("postmaster@"):
-            account = self._directory.postmaster()
         if alias is not None:
-            self._follow(alias.targets, alias.domain, (*path, key))
+            self.follow(alias.targets, alias.domain, (*path, key))
         elif account is not None:
             self._reach(account, path, key)
+        elif len(self.unknown) < DEAD_ENDS:
+            self.unknown[key] = None
 
     def _reach(self, account: Account, path: tuple[str, ...], key: str) -> None:
         if account.key != key:  # by an alias of the account: the account itself is a stop of its own
             if account.key in path:
-                self._end_of_loop(path)
+                self._end_of_loop(path, key)
                 return
             if account.key in self._visited:
                 return
             self._visited.add(account.key)
         if account.keep_copy or not account.forwards:
             self._add_account(account)
-        self._follow(account.forwards, account.domain, (*path, account.key))
+        self.follow(account.forwards, account.domain, (*path, account.key))
 
-    def _follow(self, targets: Iterable[str], domain: str, path: tuple[str, ...]) -> None:
+    def follow(self, targets: Iterable[str], domain: str, path: tuple[str, ...]) -> None:
         for text in targets:
             target = self._directory.target(text, domain)
             if target is not None:
                 self.visit(target, path)
 
-    def _end_of_loop(self, path: tuple[str, ...]) -> None:
+    def _end_of_loop(self, path: tuple[str, ...], again: str) -> None:
         for key in reversed(path):
             account = self._directory.owner(key)
             if account is not None:
                 self._add_account(account)
                 return
+        if len(self.loops) < DEAD_ENDS:
+            self.loops[again] = None
 
     def _add_account(self, account: Account) -> None:
         if len(self.accounts) < TARGET_LIMIT:

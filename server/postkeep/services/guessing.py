@@ -85,6 +85,9 @@ class GuessingGuard:
         self._clock = clock
         self._addresses = _Trackers()
         self._accounts = _Trackers()
+        # Names that nobody has are locked alike, so that a lock tells nothing; apart, so that a flood of
+        # invented names pushes out none of the accounts.
+        self._unknown = _Trackers()
         self.configure(settings)
 
     def configure(self, settings: SecuritySettings) -> None:
@@ -98,11 +101,15 @@ class GuessingGuard:
             (network_of(peer), service), self._clock.monotonic()
         )
 
-    def account_locked(self, key: str) -> bool:
-        return self._settings.lock_accounts and self._accounts.blocked((key, ""), self._clock.monotonic())
+    def account_locked(self, key: str, *, exists: bool = True) -> bool:
+        names = self._accounts if exists else self._unknown
+        return self._settings.lock_accounts and names.blocked((key, ""), self._clock.monotonic())
 
-    def fail(self, peer: str, service: str, account: str | None) -> list[str]:
-        """Count a failed login of `account` (key, None: no such) from `peer`. What it led to, for the log."""
+    def fail(self, peer: str, service: str, key: str, *, exists: bool = True) -> list[str]:
+        """Count a failed login from `peer` as `key` (name@domain; "": counts for the address alone).
+
+        Returns what it led to, for the log.
+        """
         settings, now = self._settings, self._clock.monotonic()
         limit, seconds = settings.guessing_limit, settings.guessing_block_seconds
         exempt = self._is_exempt(peer)
@@ -111,23 +118,25 @@ class GuessingGuard:
             network = network_of(peer)
             if self._addresses.fail((network, service), now, limit, seconds):
                 said.append(f"Password guessing: {network} is blocked from {service} for {seconds} seconds")
-        countable = settings.lock_accounts and account is not None and not exempt
-        if countable and self._accounts.fail((account or "", ""), now, limit, seconds):
-            said.append(f"Password guessing: the account {account} is locked for {seconds} seconds")
+        names = self._accounts if exists else self._unknown
+        countable = settings.lock_accounts and key and not exempt
+        if countable and names.fail((key, ""), now, limit, seconds):
+            what = "account" if exists else "name (which nobody has)"
+            said.append(f"Password guessing: the {what} {key} is locked for {seconds} seconds")
         return said
 
     def blocks(self) -> list[Block]:
-        """Blocked addresses and locked accounts."""
+        """Blocked addresses and locked accounts (not locked names that nobody has)."""
         now = self._clock.monotonic()
         return self._addresses.blocks(now) + self._accounts.blocks(now)
 
     def release(self, name: str) -> bool:
         """Unblock an address (in all services) or an account now; False: it was not known."""
-        return any([self._addresses.release(name), self._accounts.release(name)])
+        return sum(one.release(name) for one in (self._addresses, self._accounts, self._unknown)) > 0
 
     def release_all(self) -> None:
-        self._addresses.clear()
-        self._accounts.clear()
+        for one in (self._addresses, self._accounts, self._unknown):
+            one.clear()
 
     def _is_exempt(self, peer: str) -> bool:
         if not self._exempt or not _is_network(peer):

@@ -46,6 +46,11 @@ class Administrator(NamedTuple):
         if _RANK[account.rights] > _RANK[self.rights]:
             raise Denied(f"{account.key} has more rights than you")
 
+    def require_rank(self, account: Account) -> None:
+        """May take mail from this account, in whatever domain it is (ADM-3)."""
+        if _RANK[account.rights] > _RANK[self.rights]:
+            raise Denied(f"this address belongs to {account.key}, who has more rights than you")
+
     def require_grant(self, rights: Rights) -> None:
         """May give these rights."""
         if _RANK[rights] > _RANK[self.rights]:

@@ -225,7 +225,7 @@ def test_changes_are_checked() -> None:
 
 def test_five_thousand_accounts_are_written_quickly() -> None:
     users = UsersConfig(
-        {f"u{n}@x.test": Account(f"u{n}", "x.test", "$argon2id$…", f"U {n}") for n in range(5000)}
+        {f"u{n}@x.test": Account(f"u{n}", "x.test", "$argon2id$…", full_name=f"U {n}") for n in range(5000)}
     )
     writer = UsersWriter()
     began = time.process_time()
@@ -239,3 +239,16 @@ def test_five_thousand_accounts_are_written_quickly() -> None:
     assert full < 0.5  # measured: 0.04; a busy machine may take longer, a slip to O(n²) far longer
     assert single < 0.1  # measured: 0.004
     assert len(fields_of(type(ServerConfig().smtp))) > 5
+
+
+def test_what_becomes_of_removed_users_mail_comes_back() -> None:
+    users = UsersConfig(kept=frozenset({"a@x.test", "b@x.test"}), removed=frozenset({"c@x.test"}))
+    back = parse_users(UsersWriter().write(users))
+    assert (back.kept, back.removed) == (users.kept, users.removed)
+
+
+def test_a_hash_that_costs_too_much_is_refused_with_its_line() -> None:
+    hashed = "$argon2id$v=19$m=1048576,t=64,p=16$c2FsdHNhbHQ$" + "A" * 43
+    users = UsersConfig({"a@x.test": Account("a", "x.test", hashed)})
+    with pytest.raises(ConfigError, match=r"^users\.cfg, line 4: Password: this argon2 hash takes more"):
+        parse_users(UsersWriter().write(users))

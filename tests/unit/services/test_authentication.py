@@ -3,19 +3,22 @@
 import asyncio
 import base64
 import hashlib
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from argon2 import PasswordHasher
 from postkeep.config.security import SecuritySettings
 from postkeep.domain.account import Account, Domain
 from postkeep.domain.errors import AuthenticationFailed, Throttled
+from postkeep.formats.passwordhash import is_hash
 from postkeep.runtime.logs import Logs
 from postkeep.services.authentication import Authenticator
 from postkeep.services.directory import Directory
 from postkeep.services.guessing import TRACKERS, GuessingGuard
-from postkeep.services.passwords import PasswordHashes, is_hash
+from postkeep.services.passwords import PasswordHashes
 
 from tests.support.clock import FakeClock
 
@@ -212,10 +215,71 @@ async def test_a_locked_account_is_not_told_from_a_blocked_address(world: World)
     assert str(address.value) == str(account.value)
 
 
-async def test_unknown_names_lock_nothing(world: World) -> None:
-    for number in range(30):
+async def test_a_lock_does_not_tell_whether_the_name_exists(world: World) -> None:
+    for name in ("alice", "nobody", "off"):
+        for number in range(10):
+            login = f"{name}@EXAMPLE.test" if number % 2 else name
+            await world.fail(1, login=login, peer=f"192.0.2.{number}", service=name)
+        for login in (name, name.upper(), f"{name}@example.test"):
+            with pytest.raises(Throttled) as caught:
+                await world.login(login, "wrong", peer="198.51.100.1")
+            assert str(caught.value) == "too many failed logins, try again later"
+    await world.clock.advance(300)
+    await world.fail(1, login="nobody", peer="192.0.2.99")
+
+
+async def test_locked_names_that_nobody_has_are_not_listed_and_are_released(world: World) -> None:
+    for number in range(10):
         await world.fail(1, login="nobody", peer=f"192.0.2.{number}")
     assert world.authenticator.blocks() == []
+    assert "the name (which nobody has) nobody@example.test is locked" in world.log
+    assert world.authenticator.guard.release("nobody@example.test")
+    await world.fail(1, login="nobody", peer="192.0.2.99")
+
+
+def test_invented_names_push_no_account_out_of_the_guard() -> None:
+    guard = GuessingGuard(SecuritySettings(), FakeClock())
+    for _ in range(9):
+        guard.fail("", "IMAP", "alice@example.test")
+    for number in range(TRACKERS + 500):
+        guard.fail("", "IMAP", f"u{number}@example.test", exists=False)
+    assert len(guard._unknown._all) <= TRACKERS
+    guard.fail("", "IMAP", "alice@example.test")
+    assert guard.account_locked("alice@example.test")
+
+
+async def test_new_passwords_leave_logins_their_threads() -> None:
+    hashes = PasswordHashes(1, memory_kib=64, passes=1)
+    stored, go = await hashes.make("secret"), threading.Event()
+    made: list[str] = []
+
+    class Slow:
+        def hash(self, password: str) -> str:
+            go.wait(20)
+            made.append(password)
+            return stored
+
+        verify = staticmethod(PasswordHasher(1, 64, 1).verify)
+
+    hashes._hasher = Slow()  # type: ignore[assignment]
+    batch = asyncio.create_task(hashes.make_all([f"new {number}" for number in range(50)]))
+    await asyncio.sleep(0)
+    assert await asyncio.wait_for(hashes.verify(stored, "secret"), 10)
+    single = asyncio.create_task(hashes.make("single"))
+    await asyncio.sleep(0)
+    go.set()
+    await single
+    assert made.index("single") <= 2  # behind the one under way, not behind all
+    assert len(await batch) == 50
+    hashes.close()
+
+
+async def test_two_spellings_of_one_login(world: World) -> None:
+    same = world.authenticator.same_login
+    assert same("alice", "ALICE@example.test")
+    assert same("nobody", "nobody@EXAMPLE.test")  # says nothing of whether there is one
+    assert not same("alice", "alice@other.test")
+    assert not same("alice", "off")
 
 
 async def test_exempt_networks_are_never_blocked(tmp_path: Path) -> None:
@@ -245,9 +309,9 @@ async def test_logins_that_wait_are_bounded(world: World) -> None:
 def test_memory_of_the_guard_is_bounded() -> None:
     guard = GuessingGuard(SecuritySettings(), FakeClock())
     for _ in range(10):
-        guard.fail("192.0.2.1", "IMAP", None)
+        guard.fail("192.0.2.1", "IMAP", "")
     for number in range(TRACKERS + 500):
-        guard.fail(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", "IMAP", None)
+        guard.fail(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", "IMAP", "")
     assert len(guard._addresses._all) <= TRACKERS
     assert guard.address_blocked("192.0.2.1", "IMAP")  # what is blocked is not pushed out
 
@@ -290,10 +354,37 @@ async def test_imported_hashes(stored: str) -> None:
     [
         "", "secret", "{SHA}", "{SHA}!!", "{SHA}c2hvcnQ=", "{MD5}xxxx", "$argon2id$", "$1$abc$def",
         "$argon2id$v=19$m=99999999,t=2,p=1$c2FsdHNhbHQ$aGFzaA", "$argon2id$v=19$m=64,t=9999,p=1$c2FsdA$aGFzaA",
+        *(f"$argon2id$v=19$m={m},t={t},p={p}$c2FsdHNhbHQ$aGFzaGhhc2hoYXNo" for m, t, p in (
+            (1_048_576, 64, 16), (262_145, 1, 1), (262_144, 5, 1), (65_536, 17, 1), (64, 1, 17), ("64,m=64", 1, 1),
+            ("1_0", 1, 1), ("+64", 1, 1),
+        )),
     ],
 )  # fmt: skip
 async def test_what_is_no_hash(text: str) -> None:
     assert not is_hash(text)
+
+
+@pytest.mark.parametrize("costs", ["m=262144,t=4,p=4", "m=65536,t=16,p=1", "m=19456,t=2,p=1"])
+def test_hashes_of_ordinary_cost(costs: str) -> None:
+    assert is_hash(f"$argon2id$v=19${costs}$c2FsdHNhbHQ$aGFzaGhhc2hoYXNo")
+
+
+async def test_a_hash_beyond_the_bounds_is_not_even_tried() -> None:
+    hashes = PasswordHashes(1, memory_kib=64, passes=1)
+    tried: list[str] = []
+    real = hashes._hasher
+    costly = real.hash("secret").replace("m=64,t=1", "m=262144,t=5")
+
+    class Watched:
+        hash = staticmethod(real.hash)
+
+        def verify(self, stored: str, password: str) -> bool:
+            tried.append(stored)
+            return real.verify(stored, password)
+
+    hashes._hasher = Watched()  # type: ignore[assignment]
+    assert not await hashes.verify(costly, "secret")
+    assert tried == [hashes._dummy]
 
 
 async def test_a_broken_hash_lets_nobody_in() -> None:

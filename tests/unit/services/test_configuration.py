@@ -10,7 +10,7 @@ import pytest
 from postkeep.config.server import ServerConfig, change_settings
 from postkeep.config.users import UsersConfig
 from postkeep.domain.account import Account, Domain
-from postkeep.domain.errors import ConfigError, NotFound, StorageFull
+from postkeep.domain.errors import ConfigError, NotFound, StorageFailed, StorageFull
 from postkeep.runtime.files import SystemFiles
 from postkeep.services.configuration import Configuration, Edit, State
 
@@ -22,10 +22,11 @@ class CountingFiles(SystemFiles):
 
     def __init__(self) -> None:
         self.saves: dict[str, int] = {}
-        self.fail: OSError | None = None
+        self.fail: Exception | None = None
+        self.fail_for: str | tuple[str, ...] = ""
 
     def rename(self, source: Path, target: Path) -> None:  # type: ignore[override]
-        if self.fail is not None:
+        if self.fail is not None and target.name.endswith(self.fail_for):
             raise self.fail
         self.saves[target.name] = self.saves.get(target.name, 0) + 1
         SystemFiles.rename(source, target)
@@ -188,3 +189,124 @@ def test_a_folder_that_was_never_set_up(tmp_path: Path) -> None:
     assert not configuration.exists
     with pytest.raises(ConfigError, match=r"mailserver\.cfg cannot be read"):
         configuration.load()
+
+
+def more_hops(state: State) -> State:
+    return replace(state, server=change_settings(state.server, "SMTP", {"MaxHops": 77}))
+
+
+async def test_what_cannot_be_staged_changes_neither_file(folder: Path) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    configuration, files, _ = loaded(folder)
+    written: list[Path] = []
+    real = files.open
+
+    def full(path: Path, flags: int, mode: int = 0o600) -> int:
+        written.append(path)
+        if path.name == "users.cfg.new":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(path, flags, mode)
+
+    files.open = full  # type: ignore[method-assign]
+    results = await asyncio.gather(
+        configuration.change(more_hops), configuration.change(adding("a")), return_exceptions=True
+    )
+    assert [type(one) for one in results] == [StorageFull, StorageFull]
+    assert written
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert configuration.server.smtp.maximum_hops == loaded(folder)[0].server.smtp.maximum_hops == 50
+
+
+async def test_a_failure_behind_the_point_of_no_return_is_a_success_and_a_warning(folder: Path) -> None:
+    configuration, files, said = loaded(folder)
+    files.fail, files.fail_for = OSError(errno.EIO, "Input/output error"), "users.cfg.good"
+    await configuration.change(adding("alice"))
+    assert set(configuration.users.accounts) == set(loaded(folder)[0].users.accounts) == {f"alice@{D}"}
+    assert len(said) == 1
+    assert said[0].startswith("users.cfg was saved, but")
+
+
+async def test_when_the_second_file_fails_the_first_is_taken_back(folder: Path) -> None:
+    configuration, files, _ = loaded(folder)
+    heard: list[State] = []
+    configuration.subscribe(lambda old, new: heard.append(new))
+    files.fail, files.fail_for = OSError(errno.EIO, "Input/output error"), "users.cfg"
+    results = await asyncio.gather(
+        configuration.change(more_hops), configuration.change(adding("a")), return_exceptions=True
+    )
+    assert [type(one) for one in results] == [StorageFailed, StorageFailed]
+    assert heard == []
+    assert configuration.server.smtp.maximum_hops == loaded(folder)[0].server.smtp.maximum_hops == 50
+    files.fail = None
+    await configuration.change(adding("b"))
+    assert set(loaded(folder)[0].users.accounts) == {f"b@{D}"}
+
+
+async def test_what_cannot_be_taken_back_is_what_holds(folder: Path) -> None:
+    configuration, files, _ = loaded(folder)
+    real = files.rename
+
+    def rename(source: Path, target: Path) -> None:
+        if target.name == "users.cfg":
+            files.fail = OSError(errno.EIO, "Input/output error")  # from here on the disk takes nothing
+        real(source, target)
+
+    files.rename = rename  # type: ignore[method-assign]
+    results = await asyncio.gather(
+        configuration.change(more_hops), configuration.change(adding("a")), return_exceptions=True
+    )
+    assert isinstance(results[0], State)
+    assert isinstance(results[1], StorageFailed)
+    assert configuration.server.smtp.maximum_hops == loaded(folder)[0].server.smtp.maximum_hops == 77
+    assert configuration.users.accounts == loaded(folder)[0].users.accounts == {}
+
+
+@pytest.mark.parametrize("where", ["rename", "publish"])
+async def test_an_unexpected_error_leaves_nobody_waiting(folder: Path, where: str) -> None:
+    configuration, files, said = loaded(folder)
+
+    def broken(old: State, new: State) -> None:
+        raise RuntimeError("unexpected")
+
+    if where == "rename":
+        files.fail = RuntimeError("unexpected")
+    else:
+        configuration.subscribe(broken)
+    results = await asyncio.wait_for(
+        asyncio.gather(*(configuration.change(adding(f"u{n}")) for n in range(5)), return_exceptions=True), 10
+    )
+    if where == "rename":
+        assert [str(one) for one in results] == ["unexpected"] * 5
+        files.fail = None
+    else:
+        assert all(isinstance(one, State) for one in results)
+        assert "not in use everywhere" in said[0]
+    await asyncio.wait_for(configuration.change(adding("last")), 10)
+    assert f"last@{D}" in loaded(folder)[0].users.accounts
+
+
+async def test_a_huge_edited_file_is_set_aside_unread(folder: Path) -> None:
+    configuration, _, said = loaded(folder)
+    with (folder / "users.cfg").open("r+b") as file:
+        file.truncate(600 << 20)
+    await asyncio.wait_for(configuration.change(adding("alice")), 10)
+    assert (folder / "users.cfg.edited").stat().st_size == 600 << 20
+    assert len(said) == 1
+    assert set(loaded(folder)[0].users.accounts) == {f"alice@{D}"}
+
+
+async def test_a_failed_save_puts_an_edited_file_back(folder: Path) -> None:
+    configuration, files, _ = loaded(folder)
+    path = folder / "users.cfg"
+    path.write_text(path.read_text() + "<!-- mine -->\n")
+    real = files.rename
+
+    def rename(source: Path, target: Path) -> None:
+        if source.name == "users.cfg.new":
+            raise OSError(errno.EIO, "Input/output error")
+        real(source, target)
+
+    files.rename = rename  # type: ignore[method-assign]
+    with pytest.raises(StorageFailed):
+        await configuration.change(adding("alice"))
+    assert "<!-- mine -->" in path.read_text()

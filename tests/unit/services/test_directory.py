@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from postkeep.domain.account import Account, Alias, Domain, Rights
 from postkeep.domain.address import Address, parse_address
+from postkeep.services import directory as module
 from postkeep.services.directory import HOP_LIMIT, Directory
 from postkeep.services.patterns import compile_pattern
 
@@ -77,7 +78,7 @@ def directory() -> Directory:
         ("off@example.test", ["off"], []),
         ("postmaster@example.test", ["admin"], []),
         ("PostMaster@example.example", ["admin"], []),
-        ("postmaster@other.test", ["ann"], []),  # the catch-all has it
+        ("postmaster@other.test", ["admin"], []),  # no wildcard takes the mail of a name
         ("far@elsewhere.example", [], ["far@elsewhere.example"]),
         ("nobody@example.test", None, []),
         ("loop1@example.test", None, []),  # leads nowhere: refused at the door, never lost
@@ -124,6 +125,23 @@ def test_the_catch_all_comes_last() -> None:
     assert one.resolve(Address("nobody", D)).accounts[0].name == "admin"
     assert one.resolve(Address("kill", D)).accounts[0].name == "alice"
     assert one.resolve(Address("ally", D)).accounts[0].name == "alice"
+
+
+def test_postmaster_is_found_once_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    real = module.first_administrator
+    monkeypatch.setattr(module, "first_administrator", lambda *a: looked.append(1) or real(*a))
+    one = directory()
+    for _ in range(100):
+        assert [found.name for found in one.resolve(Address("postmaster", D)).accounts] == ["admin"]
+    assert len(looked) == 1
+    one.update_accounts({f"admin@{D}": Account("admin", D, rights=Rights.WRITE, enabled=False)})
+    assert [found.name for found in one.resolve(Address("postmaster", D)).accounts] == ["alice"]
+    one.update_accounts({f"boss@{E}": Account("boss", E, rights=Rights.WRITE)})
+    assert [found.name for found in one.resolve(Address("postmaster", D)).accounts] == ["boss"]
+    one.set_domains([Domain(D), Domain(E, primary=True)])
+    one.update_accounts({f"boss@{D}": Account("boss", D, rights=Rights.WRITE)})
+    assert [found.domain for found in one.resolve(Address("postmaster", D)).accounts] == [E]
 
 
 def test_postmaster_without_any_administrator_goes_to_somebody() -> None:

@@ -8,11 +8,11 @@ import pytest
 from postkeep.domain.account import Account
 from postkeep.domain.address import Address
 from postkeep.domain.errors import StorageFull
-from postkeep.services.admission import NOT_YOURS, SENDER_OK, TOO_BIG
+from postkeep.services.admission import NOT_YOURS, SENDER_OK, SESSION_OVER, TOO_BIG
 from postkeep.services.envelope import Client, Transaction
 from postkeep.services.trace import HEADER_LIMIT, Dates, HeaderWatch, protocol_name, received_from
 
-from tests.support.smtp import SmtpWorld, until
+from tests.support.smtp import FakeResolution, SmtpWorld, until
 
 
 def _watch(*chunks: bytes) -> HeaderWatch:
@@ -122,15 +122,76 @@ async def test_size_limit_of_the_users_domain(world: SmtpWorld) -> None:
     assert admission.sender(Client("192.0.2.1"), transaction, "a@outside.test") is SENDER_OK
 
 
-async def test_a_user_whose_mail_is_forwarded_away_still_owns_the_address(world: SmtpWorld) -> None:
+async def test_a_user_whose_mail_is_forwarded_away_still_owns_the_address(
+    world: SmtpWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     account: Account = replace(
         world.directory.users["alice"], forwards=("x@elsewhere.test",), keep_copy=False
     )
-    world.directory.users.pop("alice")
+    world.directory.users["alice"] = account
+    monkeypatch.setattr(
+        world.directory, "resolve", lambda address: FakeResolution(((), (Address("x", "elsewhere.test"),), True))
+    )
     admission = world.receiver.admission
     client = Client("192.0.2.1", account=account)
     assert admission.sender(client, Transaction(), "al.ice@alias.test") is SENDER_OK
     assert admission.sender(client, Transaction(), "root@example.test") is NOT_YOURS
+
+
+@pytest.mark.parametrize(
+    "change", [{"enabled": False}, {"password_hash": "other"}, None], ids=["disabled", "password", "removed"]
+)
+async def test_a_login_that_no_longer_holds_sends_nothing_more(
+    world: SmtpWorld, change: dict[str, Any] | None
+) -> None:
+    users, admission = world.directory.users, world.receiver.admission
+    client, transaction = Client("192.0.2.1", account=users["alice"]), Transaction()
+    assert admission.sender(client, transaction, "alice@example.test") is SENDER_OK
+    alice = users.pop("alice")
+    if change is not None:
+        users["alice"] = replace(alice, **change)
+    assert admission.recipient(client, transaction, "far@elsewhere.test") is SESSION_OVER
+    assert admission.sender(client, Transaction(), "alice@example.test") is SESSION_OVER
+    assert admission.sender(client, Transaction(), "") is SESSION_OVER
+    assert transaction.remote == {}
+
+
+async def test_other_changes_of_the_account_hold_in_its_open_session(world: SmtpWorld) -> None:
+    users, admission = world.directory.users, world.receiver.admission
+    client = Client("192.0.2.1", account=users["alice"])
+    assert admission.sender(client, Transaction(), "new@example.test") is NOT_YOURS
+    users["alice"] = replace(users["alice"], aliases=("new",))
+    assert admission.sender(client, Transaction(), "new@example.test") is SENDER_OK
+
+
+@pytest.mark.parametrize("gone", ["removed", "disabled"])
+@pytest.mark.parametrize("others", [(), ("bob@example.test",), ("x@elsewhere.test",)])
+async def test_a_recipient_gone_since_rcpt_gets_nothing_and_no_account(
+    world: SmtpWorld, gone: str, others: tuple[str, ...]
+) -> None:
+    transaction = await _transaction(world, "alice@example.test", *others)
+    alice = world.directory.users.pop("alice")
+    if gone == "disabled":
+        world.directory.users["alice"] = replace(alice, enabled=False)
+    assert (await _take(world, transaction, b"\r\nx\r\n")).reply.startswith("451 4.2.0 ")
+    assert world.store.accounts == {}
+    assert world.store.delivered == []
+    assert world.queue.activated == []
+    assert world.store.bodies[0].discarded
+
+
+async def test_a_recipient_gone_during_the_commit_is_put_off(world: SmtpWorld) -> None:
+    transaction = await _transaction(world, "alice@example.test", "x@elsewhere.test")
+    prepare = world.queue.prepare
+
+    async def slow(*args: Any, **more: Any) -> Any:
+        world.directory.users.pop("alice")
+        return await prepare(*args, **more)
+
+    world.queue.prepare = slow
+    assert (await _take(world, transaction, b"\r\nx\r\n")).reply.startswith("451 4.2.0 ")
+    assert world.queue.discarded == ["q1"]
+    assert world.store.accounts == {}
 
 
 async def _take(world: SmtpWorld, transaction: Transaction, content: bytes) -> Any:

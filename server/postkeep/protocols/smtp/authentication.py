@@ -11,11 +11,18 @@ if TYPE_CHECKING:
     from postkeep.protocols.smtp.server import SmtpServer
 
 
-async def verify(server: "SmtpServer", client: Client, credentials: LoginPassword) -> AuthResult:
-    """Ask the authenticator; on success the client is that account from now on."""
+async def verify(
+    server: "SmtpServer", client: Client, credentials: LoginPassword, identity: bytes = b""
+) -> AuthResult:
+    """Ask the authenticator; on success the client is that account from now on.
+
+    `identity`: whom the client wants to act for, if it says so; nobody acts for another account.
+    """
     try:
-        login, password = credentials.login.decode(), credentials.password.decode()
+        login, password, actor = credentials.login.decode(), credentials.password.decode(), identity.decode()
     except UnicodeDecodeError:
+        return _failed(server, client)
+    if actor and not server.authenticator.same_login(actor, login):
         return _failed(server, client)
     try:
         account = await server.authenticator.verify(login, password, peer=client.address, service="SMTP")

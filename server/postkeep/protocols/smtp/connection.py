@@ -6,10 +6,11 @@ link.py the wire side. tests/unit/smtp/test_cut.py holds the hashes of all that 
 """
 
 import asyncio
+import base64
 from collections.abc import Callable
 from typing import Any
 
-from aiosmtpd.smtp import AuthResult, LoginPassword, TLSSetupException, sanitize, syntax
+from aiosmtpd.smtp import MISSING, AuthResult, LoginPassword, TLSSetupException, sanitize, syntax
 
 from postkeep.protocols.smtp import parameters
 from postkeep.protocols.smtp.authentication import verify
@@ -62,7 +63,10 @@ class SmtpConnection(SmtpLink):
             self._server.broken(self, error)
             await self.push("451 4.3.0 Local error in processing")
         settings = self._server.settings
-        if settings.maximum_failed_commands and self._failures > settings.maximum_failed_commands:
+        if self._expelled and not self._closing:
+            self._input.clear()
+            await self.push(self._expelled)
+        elif settings.maximum_failed_commands and self._failures > settings.maximum_failed_commands:
             await self._give_up("failed commands")
         elif settings.maximum_idle_commands and self._idle_commands > settings.maximum_idle_commands:
             await self._give_up("commands without a message")
@@ -196,7 +200,23 @@ class SmtpConnection(SmtpLink):
         await super().smtp_AUTH(arg)
 
     async def auth_PLAIN(self, _: Any, args: list[str]) -> AuthResult:
-        return await self._verify(await super().auth_PLAIN(_, args))
+        """aiosmtpd's ignores the authorization identity (RFC 4616 §2: authzid NUL authcid NUL password)."""
+        if len(args) == 1:
+            message = await self.challenge_auth("")
+            if message is MISSING:
+                return AuthResult(success=False)
+        else:
+            try:
+                message = base64.b64decode(args[1], validate=True)
+            except ValueError:
+                await self.push("501 5.5.2 Can't decode base64")
+                return AuthResult(success=False, handled=True)
+        parts = message.split(b"\0")
+        if len(parts) != 3:
+            await self.push("501 5.5.2 Can't split auth value")
+            return AuthResult(success=False, handled=True)
+        identity, login, password = parts
+        return await self._verify(self._authenticate("PLAIN", LoginPassword(login, password)), identity)
 
     async def auth_LOGIN(self, _: Any, args: list[str]) -> AuthResult:
         return await self._verify(await super().auth_LOGIN(_, args))
@@ -205,12 +225,12 @@ class SmtpConnection(SmtpLink):
         """aiosmtpd asks here, in the middle of its mechanism; we answer after it (_verify), off the loop."""
         return AuthResult(success=False, handled=False, auth_data=auth_data)
 
-    async def _verify(self, result: AuthResult) -> AuthResult:
+    async def _verify(self, result: AuthResult, identity: bytes = b"") -> AuthResult:
         credentials = result.auth_data
         if not isinstance(credentials, LoginPassword):
             return result  # answered already: not base64, cancelled, …
         self._busy = True
         try:
-            return await verify(self._server, self._state[0].client, credentials)
+            return await verify(self._server, self._state[0].client, credentials, identity)
         finally:
             self._busy = False

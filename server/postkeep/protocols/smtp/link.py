@@ -60,6 +60,7 @@ class SmtpLink(SMTP):
         self._lost = False
         self._closing = False
         self._stopping = False
+        self._expelled = ""
         self._busy = False
         """In the middle of something that the peer cannot hurry: a commit, a password check."""
         self._debug = server.logs.debug_on("smtp")
@@ -92,7 +93,11 @@ class SmtpLink(SMTP):
         return cast(SmtpSession, self.session), cast(SmtpEnvelope, self.envelope)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called a second time when STARTTLS is done: then all that was said before is forgotten."""
+        """Called a second time when STARTTLS is done: then all that was said before is forgotten.
+
+        Not what was done: RFC 3207 §4.2 means what was learnt from the peer, and tries start at no new count.
+        """
+        before = self._state[0].client if self._admitted else None
         if not self._admitted:
             peer = transport.get_extra_info("peername")
             self.address = str(peer[0]) if isinstance(peer, tuple) and peer else "local"
@@ -111,7 +116,12 @@ class SmtpLink(SMTP):
             cipher = secured.cipher()
             client.tls = f"{secured.version()} {cipher[0]}" if cipher else str(secured.version())
         self._auth_require_tls = secured is None and not self._server.settings.authentication_without_tls
-        client.trusted = self._server.admission.is_trusted(self.address)
+        if before is None:
+            client.trusted = self._server.admission.is_trusted(self.address)
+        else:
+            client.trusted = before.trusted
+            client.failed_logins = before.failed_logins
+            client.unknown_recipients = before.unknown_recipients
 
     def connection_lost(self, error: Exception | None) -> None:
         """The handler is not cancelled: a commit under way ends as it will, all else sees the input end."""
@@ -233,6 +243,18 @@ class SmtpLink(SMTP):
         self._stopping = True
         if self._input.waiting and not self._state[1].rcpt_tos:
             self.hang_up(b"421 4.3.2 Server is going down\r\n")
+
+    @property
+    def login(self) -> str:
+        """The key of the account that is logged in, "" for none."""
+        session = cast(SmtpSession | None, self.session)
+        return "" if session is None or session.client.account is None else session.client.account.key
+
+    def expel(self, reason: str) -> None:
+        """421 at once (RFC 5321 §3.8), but a message that was sent whole gets its answer first."""
+        self._expelled = f"421 4.7.0 Goodbye, {reason}"
+        if not self._busy:
+            self.hang_up(self._expelled.encode() + b"\r\n")
 
     def hang_up(self, farewell: bytes = b"") -> None:
         """Send what is queued and close."""

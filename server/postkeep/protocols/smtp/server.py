@@ -82,6 +82,12 @@ class SmtpServer:
         trace = " | ".join(line.strip() for line in traceback.format_exception(error)[-3:])
         self.logs.error.write(f"SMTP: error in the session of {connection.address}: {trace}")
 
+    def disconnect(self, account_key: str, reason: str) -> None:
+        """End an account's sessions (it was disabled, removed or its password changed)."""
+        for connection in list(self._connections):
+            if connection.login == account_key:
+                connection.expel(reason)
+
     async def shutdown(self) -> None:
         """421 to all; a message under way may end first, within ShutdownGrace seconds."""
         self._stopping = True

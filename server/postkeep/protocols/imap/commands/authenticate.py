@@ -17,7 +17,7 @@ async def authenticate(session: Session, cursor: Cursor) -> bytes | None:
         initial = cursor.data[cursor.position :]
     require_privacy(session)
     if mechanism == "PLAIN":
-        name, password = _plain(await _response(session, b"", initial))
+        name, password = _plain(session, await _response(session, b"", initial))
     elif mechanism == "LOGIN":
         name = _text(await _response(session, b"Username:", initial))
         password = _text(await _response(session, b"Password:", None))
@@ -40,13 +40,13 @@ async def _response(session: Session, challenge: bytes, initial: bytes | None) -
         raise BadSyntax("Invalid base64") from error
 
 
-def _plain(message: bytes) -> tuple[str, str]:
+def _plain(session: Session, message: bytes) -> tuple[str, str]:
     """authzid NUL authcid NUL password (RFC 4616 §2)."""
     parts = message.split(b"\0")
     if len(parts) != 3:
         raise BadSyntax("Invalid PLAIN message")
     identity, name, password = map(_text, parts)
-    if identity and identity.lower() != name.lower():
+    if identity and not session.context.authenticator.same_login(identity, name):
         raise No("Acting for another user is not allowed", "AUTHORIZATIONFAILED")
     return name, password
 

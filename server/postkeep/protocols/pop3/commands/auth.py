@@ -23,7 +23,7 @@ async def auth(session: Session, argument: bytes) -> None:
     initial = words[1] if len(words) == 2 else None
     mechanism = words[0].upper()
     if mechanism == b"PLAIN":
-        name, password = _plain(await _response(session, b"", initial))
+        name, password = _plain(session, await _response(session, b"", initial))
     elif mechanism == b"LOGIN":
         name = text(await _response(session, b"Username:", initial))
         password = text(await _response(session, b"Password:", None))
@@ -48,12 +48,12 @@ async def _response(session: Session, challenge: bytes, initial: bytes | None) -
         raise Refused("Not base64", bad=True) from error
 
 
-def _plain(message: bytes) -> tuple[str, str]:
+def _plain(session: Session, message: bytes) -> tuple[str, str]:
     """authzid NUL authcid NUL password (RFC 4616 §2)."""
     parts = message.split(b"\0")
     if len(parts) != 3 or not parts[1]:
         raise Refused("Not a PLAIN message", bad=True)
     identity, name, password = map(text, parts)
-    if identity and identity.lower() != name.lower():
+    if identity and not session.context.authenticator.same_login(identity, name):
         raise Refused("Acting for another user is not allowed", "AUTH")
     return name, password
