@@ -512,6 +512,17 @@ async def test_auth_login_and_lower_case_mechanism() -> None:
         assert (await client.do(ALICE)).startswith(b"503 ")
 
 
+async def test_equals_sign_is_an_empty_initial_response() -> None:
+    """RFC 4954 §4: decoded it is no octets, so PLAIN lacks its parts and LOGIN has an empty name."""
+    async with smtp_world(authentication_without_tls=True) as world:
+        client = await world.connect("submission")
+        await client.hello()
+        assert await client.do("AUTH PLAIN =") == b"501 5.5.2 Can't split auth value\r\n"
+        assert (await client.do("AUTH LOGIN =")).startswith(b"334 ")
+        assert (await client.do(base64.b64encode(b"secret alice"))).startswith(b"535 ")
+        assert await client.do("AUTH PLAIN ==") == b"501 5.5.2 Can't decode base64\r\n"
+
+
 async def test_wrong_passwords_end_the_connection() -> None:
     async with smtp_world(authentication_without_tls=True) as world:
         client = await world.connect("submission")

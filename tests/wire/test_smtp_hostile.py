@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from postkeep.config.smtp import BareNewlines
+from postkeep.domain.account import Account, Alias, Domain
+from postkeep.services.directory import Directory
 
 from tests.support.smtp import SmtpClient, smtp_world, until
 
@@ -311,6 +313,114 @@ WORDS = [
 @settings(max_examples=150, derandomize=True, deadline=None)
 def test_fuzz_anything_gets_a_reply_or_an_end(data: list[bytes]) -> None:
     asyncio.run(_throw(data))
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("EHLO \u00a0", b"501 "),
+        ("HELO \u2028\u3000", b"501 "),
+        ("MAIL FROM:<a@outside.test> SIZE=\u00b2", b"501 "),
+        ("MAIL FROM:<a@outside.test> SIZE=\u0663", b"501 "),
+        ("MAIL FROM:<a@outside.test> SIZE=x SIZE=3", b"501 "),
+        ("MAIL FROM:<a@outside.test> SIZE=3 size=3", b"501 "),
+        ("MAIL FROM:<a@outside.test> BODY=8BITMIME BODY=7BIT", b"501 "),
+        ("MAIL FROM:<a@outside.test> \u017fize=3", b"501 "),
+        ("MAIL FROM:<a@outside.test> RET=HDR\u017f", b"501 "),
+        ("MAIL FROM:<a@outside.test> RET=HDRS\u00a0SIZE=3", b"501 "),
+        ("AUTH \u00a0", b"501 "),
+        ("AUTH \u2003\u2003", b"501 "),
+        ("AUTH PLAIN \u00b2", b"501 "),
+        ("AUTH PLA\u0131N AGEAYg==", b"501 "),
+        ("RSET \u00a0", b"250 "),
+        ("HELP \u00a0", b"250 "),
+        ("VRFY \u00a0", b"501 "),
+    ],
+)
+async def test_odd_letters_are_the_clients_fault(line: str, code: bytes) -> None:
+    async with smtp_world(authentication_without_tls=True) as world:
+        client = await world.connect()
+        await client.hello()
+        assert (await client.do(line)).startswith(code)
+        assert world.logs.error.lines == []
+        assert (await client.message(b"\r\nx")).startswith(b"250 ")
+
+
+async def test_notify_in_odd_letters() -> None:
+    async with smtp_world() as world:
+        client = await world.connect()
+        await client.hello()
+        await client.do("MAIL FROM:<a@outside.test>")
+        for parameter in ("NOT\u0131FY=NEVER", "NOTIFY=\u017fUCCESS", "NOTIFY=NEVER\u00a0ORCPT=rfc822;x"):
+            assert (await client.do(f"RCPT TO:<alice@example.test> {parameter}")).startswith(b"501 ")
+
+
+VERBS = st.sampled_from([
+    b"EHLO ", b"HELO ", b"MAIL FROM:", b"MAIL FROM:<a@outside.test> ", b"MAIL FROM:<a@outside.test> SIZE=",
+    b"MAIL FROM:<a@outside.test> SIZE=1 ", b"MAIL FROM:<a@outside.test> SMTPUTF8 ", b"MAIL FROM:<a@outside.test> BODY=",
+    b"MAIL FROM:<a@outside.test> RET=", b"MAIL FROM:<a@outside.test> ENVID=", b"MAIL FROM:<a@outside.test> AUTH=",
+    b"RCPT TO:", b"RCPT TO:<alice@example.test> ", b"RCPT TO:<alice@example.test> NOTIFY=", b"RCPT TO:<alice@example.test> ORCPT=rfc822;",
+    b"RCPT TO:<", b'RCPT TO:<"', b"MAIL ", b"RCPT ", b"VRFY ", b"EXPN ", b"HELP ", b"NOOP ", b"RSET ", b"AUTH ", b"AUTH PLAIN ",
+    b"AUTH LOGIN ", b"STARTTLS ", b"DATA ", b"QUIT ", b"",
+])  # fmt: skip
+ODD = st.one_of(
+    st.text(max_size=24),
+    st.text(
+        alphabet='\u00a0\u1680\u2003\u2028\u3000\u0085\u00b2\u0663\u2460\u0131\u017f\ufb01\ud800\udcff\u200b\ufeff=<>@"\\., ',
+        max_size=12,
+    ),
+    st.sampled_from(
+        [
+            "<\u00fc@b\u00fccher.test> SMTPUTF8",
+            "<a@\u200d.test>",
+            "<a@xn--\u0301>",
+            "<a@" + "\u0301" * 70 + ">",
+            "=",
+            "SIZE=x SIZE=1",
+        ]
+    ),
+).map(lambda text: text.encode("utf-8", "surrogatepass"))
+WORD = st.one_of(
+    st.text(alphabet="\u00a0\u2003\u2028\u3000\u0085", min_size=1, max_size=2).map(str.encode),
+    st.text(alphabet="\u00b2\u0663\u24600", min_size=1, max_size=2).map(str.encode),
+    ODD, st.binary(max_size=24), st.lists(ODD, min_size=2, max_size=4).map(b" ".join)
+)  # fmt: skip
+BEFORE = {b"MAIL": b"RSET\r\n", b"RCPT": b"MAIL FROM:<a@outside.test>\r\n"}
+
+
+async def _say(greeted: bool, lines: list[bytes]) -> None:
+    async with smtp_world(
+        authentication_without_tls=True,
+        maximum_failed_commands=0,
+        maximum_idle_commands=0,
+        maximum_unknown_recipients=0,
+        maximum_failed_logins=1000,
+    ) as world:
+        people = [Account(name, "example.test", aliases=("\u00fc",)) for name in ("alice", "bob")]
+        world.receiver.admission._directory = Directory(
+            [Domain("example.test", primary=True), Domain("xn--bcher-kva.test")],
+            people,
+            [Alias("*", "example.test", ("bob",))],
+        )
+        broken: list[Exception] = []
+        world.server.broken = lambda connection, error: broken.append(error)  # type: ignore[method-assign]
+        client = await world.connect()
+        if greeted:
+            await client.hello()
+        for line in lines:
+            client.send(BEFORE.get(line[:4], b"") + line.replace(b"\n", b"") + b"\r\n")
+        client.send(b"*\r\nQUIT\r\n")
+        client.writer.write_eof()
+        rest = await client.at_end()
+        assert broken == []
+        assert world.logs.error.lines == []
+        assert not [line for line in rest.splitlines() if line.startswith((b"451", b"5\x00"))]
+
+
+@given(st.booleans(), st.lists(st.tuples(VERBS, WORD).map(b"".join), min_size=1, max_size=12))
+@settings(max_examples=300, derandomize=True, deadline=None)
+def test_fuzz_no_command_line_is_an_error_of_the_server(greeted: bool, lines: list[bytes]) -> None:
+    asyncio.run(_say(greeted, lines))
 
 
 async def test_address_parser_of_the_library_is_fenced_in() -> None:

@@ -26,6 +26,49 @@ async def test_starttls_forgets_the_session() -> None:
         assert b"with ESMTPS\r\n\t(TLSv1.3 " in world.store.delivered[0][1]
 
 
+async def test_starttls_does_not_forgive_failed_logins() -> None:
+    async with smtp_world(maximum_failed_logins=3, authentication_without_tls=True) as world:
+        client = await world.connect()
+        await client.hello()
+        wrong = b"AUTH PLAIN " + base64.b64encode(b"\0alice\0wrong")
+        for _ in range(2):
+            assert (await client.do(wrong)).startswith(b"535 ")
+        await client.start_tls()
+        await client.hello()
+        assert (await client.do(wrong)).startswith(b"421 4.7.0")
+
+
+async def test_starttls_does_not_forgive_unknown_recipients() -> None:
+    async with smtp_world(maximum_unknown_recipients=2) as world:
+        client = await world.connect()
+        await client.hello()
+        await client.do("MAIL FROM:<a@outside.test>")
+        for number in range(2):
+            assert (await client.do(f"RCPT TO:<guess{number}@example.test>")).startswith(b"550 5.1.1")
+        await client.start_tls()
+        await client.hello()
+        await client.do("MAIL FROM:<a@outside.test>")
+        assert (await client.do("RCPT TO:<guess@example.test>")).startswith(b"421 4.7.0")
+
+
+async def test_starttls_does_not_give_trust_back() -> None:
+    """SMT-1: an address that may relay may not any more after a failed login."""
+    async with smtp_world(relay_networks=("127.0.0.0/8",), authentication_without_tls=True) as world:
+        client = await world.connect()
+        await client.hello()
+        await client.do(b"AUTH PLAIN " + base64.b64encode(b"\0alice\0wrong"))
+        await client.start_tls()
+        await client.hello()
+        await client.do("MAIL FROM:<a@outside.test>")
+        assert (await client.do("RCPT TO:<x@elsewhere.test>")).startswith(b"550 5.7.1")
+        other = await world.connect()
+        await other.hello()
+        await other.start_tls()
+        await other.hello()
+        await other.do("MAIL FROM:<a@outside.test>")
+        assert (await other.do("RCPT TO:<x@elsewhere.test>")).startswith(b"250 ")
+
+
 async def test_commands_injected_before_the_handshake_are_dropped() -> None:
     """CVE-2011-0411: plaintext pipelined behind STARTTLS must not run inside TLS."""
     async with smtp_world() as world:

@@ -66,7 +66,9 @@ class SmtpSettings:
     maximum_unknown_recipients: int = setting(
         20,
         "MaxUnknownRecipients",
-        "Unknown recipients after which a connection is ended (protection from address harvesting)",
+        "Unknown recipients after which a connection is ended, and its address put off for the rest of ten "
+        "minutes (protection from address harvesting). Users who are logged in, relay networks and this "
+        "machine are counted by connection only",
         keywords="directory harvest attack",
         minimum=0,
     )

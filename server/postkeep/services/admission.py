@@ -8,10 +8,12 @@ from postkeep.domain.address import Address, parse_address
 from postkeep.domain.errors import InvalidAddress
 from postkeep.domain.verdict import Action, Verdict, defer, reject
 from postkeep.queue.queue import QueuedRecipient
+from postkeep.runtime.clock import Clock
 from postkeep.runtime.logs import Logs
 from postkeep.services.deliver import Deliverer
 from postkeep.services.directory import Directory
-from postkeep.services.envelope import Client, Transaction
+from postkeep.services.envelope import Client, LocalRecipient, Transaction
+from postkeep.services.harvesting import Harvesters
 
 SENDER_OK = Verdict(Action.ACCEPT, 250, "2.1.0", "Ok")
 SESSION_OVER = defer("Your account has changed, log in again", 421, "4.7.0")
@@ -34,13 +36,20 @@ class Admission:
     """Judges senders and recipients against the settings, the directory and the quotas."""
 
     def __init__(
-        self, settings: SmtpSettings, directory: Directory, deliverer: Deliverer, logs: Logs, hostname: str
+        self,
+        settings: SmtpSettings,
+        directory: Directory,
+        deliverer: Deliverer,
+        logs: Logs,
+        clock: Clock,
+        hostname: str,
     ) -> None:
         self._settings = settings
         self._directory = directory
         self._deliverer = deliverer
         self._logs = logs
         self._hostname = hostname
+        self._harvesters = Harvesters(settings.maximum_unknown_recipients, clock)
         self._relays: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
         for text in settings.relay_networks:
             try:
@@ -132,6 +141,8 @@ class Admission:
         """RCPT: `path` without angle brackets; NOTIFY and ORCPT of RFC 3461. Adds to `transaction`."""
         if not self._is_current(client):
             return SESSION_OVER
+        if client.account is None and self._harvesters.is_over(client.address):
+            return self._too_many_unknown(client)
         if len(transaction.recipients) >= self._settings.maximum_recipients:
             return TOO_MANY_RECIPIENTS  # RFC 5321 §4.5.3.1.10
         if not path.isascii() and not transaction.smtputf8:
@@ -164,12 +175,7 @@ class Admission:
         found = self._directory.resolve(address)
         accounts = found.accounts
         if not found.found or not (accounts or found.remote):
-            client.unknown_recipients += 1
-            limit = self._settings.maximum_unknown_recipients
-            if limit and client.unknown_recipients > limit:
-                self._logs.security.write(f"SMTP: too many unknown recipients, peer={client.address}")
-                return TOO_MANY_UNKNOWN
-            return UNKNOWN_USER
+            return self._unknown(client)
         live = [account for account in accounts if account.enabled]
         if not live and not found.remote:
             return DISABLED
@@ -180,6 +186,24 @@ class Admission:
             transaction.accounts[account.key] = account
         for remote in found.remote:
             transaction.remote.setdefault(str(remote), QueuedRecipient(remote, original, notify))
-        if live and "SUCCESS" in notify:
-            transaction.notify.append(QueuedRecipient(address, original, notify))
+        if live:
+            recipient = QueuedRecipient(address, original, notify)
+            keys = tuple(account.key for account in live)
+            transaction.local.setdefault(address.key, LocalRecipient(recipient, keys))
         return RECIPIENT_OK
+
+    def _unknown(self, client: Client) -> Verdict:
+        """Row SMT-2: counted by connection, and by address for those that nobody vouches for."""
+        client.unknown_recipients += 1
+        limit = self._settings.maximum_unknown_recipients
+        if client.account is None and not self.is_trusted(client.address):
+            self._harvesters.count(client.address)
+            if self._harvesters.is_over(client.address):
+                return self._too_many_unknown(client)
+        if limit and client.unknown_recipients > limit:
+            return self._too_many_unknown(client)
+        return UNKNOWN_USER
+
+    def _too_many_unknown(self, client: Client) -> Verdict:
+        self._logs.security.write(f"SMTP: too many unknown recipients, peer={client.address}")
+        return TOO_MANY_UNKNOWN

@@ -1,6 +1,7 @@
 """The values that an SMTP session and the services share: who is there, and one message's envelope."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from postkeep.domain.account import Account
 from postkeep.domain.address import Address
@@ -30,11 +31,19 @@ class Client:
     """Ready beginnings of Received, by SMTPUTF8; emptied when one of the fields above changes."""
 
 
+class LocalRecipient(NamedTuple):
+    """One accepted RCPT that leads to mailboxes here."""
+
+    recipient: QueuedRecipient
+    accounts: tuple[str, ...]
+    """Keys; one at least."""
+
+
 class Transaction:
     """One message's envelope, from MAIL to the end of DATA."""
 
     __slots__ = (
-        "accounts", "eight_bit", "envid", "notify", "recipients", "remote", "ret", "sender", "size",
+        "accounts", "eight_bit", "envid", "local", "recipients", "remote", "ret", "sender", "size",
         "smtputf8",
     )  # fmt: skip
 
@@ -52,8 +61,8 @@ class Transaction:
         """By account key: each gets it once, whatever ways lead there."""
         self.remote: dict[str, QueuedRecipient] = {}
         """By address as written: other servers may tell cases of letters apart (RFC 5321 §2.4)."""
-        self.notify: list[QueuedRecipient] = []
-        """Local recipients whose delivery the sender wants to hear of (RFC 3461 §4.1)."""
+        self.local: dict[str, LocalRecipient] = {}
+        """By address key, for reports to the sender (RFC 3461 §4.1); of an address given twice the first."""
 
     @property
     def path(self) -> str:

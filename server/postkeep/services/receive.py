@@ -66,7 +66,7 @@ class Receiver:
         clock: Clock,
         hostname: str,
     ) -> None:
-        self.admission = Admission(settings, directory, deliverer, logs, hostname)
+        self.admission = Admission(settings, directory, deliverer, logs, clock, hostname)
         self._settings = settings
         self._store = store
         self._queue = queue
@@ -83,7 +83,7 @@ class Receiver:
             deliver_local=deliverer.deliver_local,
             post=queue.post,
         )
-        self._receipts = Receipts(directory, reporter, logs, clock)
+        self._receipts = Receipts(reporter, logs, clock)
 
     def content(self) -> Content:
         """Where DATA goes: `write` it, then `finish` or `abort`."""
@@ -104,10 +104,11 @@ class Receiver:
         path = return_path(transaction.sender)
         verdict = Verdict(Action.ACCEPT, 250, "2.0.0", f"Ok: id={name}")
         queued = ""
+        left_out: Sequence[Account] = ()
         try:
             body = await content.incoming.finish(path + self._prefix(client, transaction, watch, name))
             try:
-                refusal, queued = await self._commit(transaction, body, len(path))
+                refusal, queued, left_out = await self._commit(transaction, body, len(path))
             finally:
                 body.discard()
             verdict = refusal or verdict
@@ -124,19 +125,26 @@ class Receiver:
         except BaseException:
             content.abort()
             raise
-        self.log(client, transaction, content.incoming.size, verdict, name, queued)
+        self.log(client, transaction, content.incoming.size, verdict, name, queued, left_out)
         return verdict
 
-    async def _commit(self, transaction: Transaction, body: Body, skip: int) -> tuple[Verdict | None, str]:
-        """Both homes, in order. A refusal or an exception means that neither has it; else ("", queue id)."""
+    async def _commit(
+        self, transaction: Transaction, body: Body, skip: int
+    ) -> tuple[Verdict | None, str, Sequence[Account]]:
+        """Both homes, in order: (refusal, queue id, accounts left out because they are full).
+
+        A refusal or an exception means that neither home has it. Without one, the refusal is None and the
+        queue id "" when nothing is for other servers.
+        """
         # Put off rather than left out: the next try learns at RCPT who is gone, and so does the sender.
         if not all(map(self._deliverer.is_live, transaction.accounts.values())):
-            return RECIPIENT_GONE, ""
+            return RECIPIENT_GONE, "", ()
         accounts, full = self._fitting(transaction, body.size)
         if full and not accounts and not transaction.remote:
-            return MAILBOX_FULL, ""
+            return MAILBOX_FULL, "", full
+        reports = self._receipts.reports(transaction, full)
         # Taken now: a delivered body is used up.
-        head = next(iter(body.chunks(skip)), b"") if transaction.notify or full else b""
+        head = next(iter(body.chunks(skip)), b"") if reports else b""
         queued = ""
 
         async def keep() -> None:
@@ -155,18 +163,24 @@ class Receiver:
                 queued = await commit(self._queue, outgoing, body, skip, keep if accounts else None)
             elif accounts:
                 await keep()
-        if transaction.notify or full:
-            await self._receipts.send(transaction, full, head)
-        return None, queued
+        await self._receipts.send(transaction, reports, head)
+        return None, queued, full
 
     def _fitting(self, transaction: Transaction, size: int) -> tuple[Sequence[Account], Sequence[Account]]:
-        """(accounts that have room for it, accounts that have not), now that the real size is known."""
+        """(accounts that get it, accounts that are full), now that the real size is known.
+
+        Of a message without a sender nobody could be told that it is lost, and it may be the report of a loss
+        itself: where somebody has room for it, the others get it too, that one over their quota.
+        """
         over_quota = self._deliverer.over_quota
         accounts = tuple(transaction.accounts.values())
         full = [account for account in accounts if over_quota(account, size)]
         if not full:
             return accounts, ()
-        return [account for account in accounts if account not in full], full
+        fitting = [account for account in accounts if account not in full]
+        if transaction.sender is None and (fitting or transaction.remote):
+            return accounts, ()
+        return fitting, full
 
     def _prefix(self, client: Client, transaction: Transaction, watch: HeaderWatch, name: str) -> bytes:
         """Received, and for users the fields that their program left out (RFC 6409 §8.1, §8.2)."""
@@ -216,14 +230,20 @@ class Receiver:
         verdict: Verdict,
         name: str = "-",
         queued: str = "",
+        left_out: Sequence[Account] = (),
     ) -> None:
         """The one line of the Mail log for a message that got as far as DATA."""
-        to = transaction.recipients
-        shown = to[0] if len(to) == 1 else ">,<".join(to[:_SHOWN])
-        more = f" and {len(to) - _SHOWN} more" if len(to) > _SHOWN else ""
         login = "" if client.account is None else f", user={client.account.key}"
         waits = f", queue={queued}" if queued else ""
+        full = f", full={_shown([account.key for account in left_out])}" if left_out else ""
         self._logs.mail.write(
-            f"Received: id={name}, service={client.service}, from={transaction.path}, to=<{shown}>{more}, "
-            f"size={size}, peer={client.address}{login}{waits}, result={verdict.reply}"
+            f"Received: id={name}, service={client.service}, from={transaction.path}, "
+            f"to={_shown(transaction.recipients)}, size={size}, peer={client.address}{login}{waits}{full}, "
+            f"result={verdict.reply}"
         )
+
+
+def _shown(addresses: Sequence[str]) -> str:
+    """For a log line, which is bounded."""
+    more = f" and {len(addresses) - _SHOWN} more" if len(addresses) > _SHOWN else ""
+    return f"<{'>,<'.join(addresses[:_SHOWN])}>{more}"

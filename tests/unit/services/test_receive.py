@@ -8,7 +8,7 @@ import pytest
 from postkeep.domain.account import Account
 from postkeep.domain.address import Address
 from postkeep.domain.errors import StorageFull
-from postkeep.services.admission import NOT_YOURS, SENDER_OK, SESSION_OVER, TOO_BIG
+from postkeep.services.admission import MAILBOX_FULL, NOT_YOURS, SENDER_OK, SESSION_OVER, TOO_BIG
 from postkeep.services.envelope import Client, Transaction
 from postkeep.services.trace import HEADER_LIMIT, Dates, HeaderWatch, protocol_name, received_from
 
@@ -130,7 +130,9 @@ async def test_a_user_whose_mail_is_forwarded_away_still_owns_the_address(
     )
     world.directory.users["alice"] = account
     monkeypatch.setattr(
-        world.directory, "resolve", lambda address: FakeResolution(((), (Address("x", "elsewhere.test"),), True))
+        world.directory,
+        "resolve",
+        lambda address: FakeResolution(((), (Address("x", "elsewhere.test"),), True)),
     )
     admission = world.receiver.admission
     client = Client("192.0.2.1", account=account)
@@ -226,7 +228,109 @@ async def test_full_mailbox_among_others_is_bounced_not_lost(world: SmtpWorld) -
     assert world.store.messages("dave@example.test") == []
     (bounce,) = world.store.messages("bob@example.test")
     assert b"Status: 5.2.2" in bounce
-    assert b"dave@example.test" in bounce
+    assert b"Final-Recipient: rfc822;all@example.test" in bounce.replace(b"; ", b";")
+    assert b"one of those behind this address" in bounce
+    assert b"dave" not in bounce, "whom an alias leads to is nobody's business"
+    assert ", full=<dave@example.test>, " in world.logs.mail.lines[-1]
+
+
+LONG = b"Subject: long\r\n\r\n" + b"x" * 400 + b"\r\n"
+
+
+async def _nearly_full(world: SmtpWorld, sender: str, *recipients: tuple[str, str, str]) -> Transaction:
+    """Dave has no room for LONG, but at RCPT nobody knows its size. `recipients`: path, NOTIFY, ORCPT."""
+    await world.store.create_account("dave@example.test")
+    world.store.used["dave@example.test"] = (9_990, 1)
+    world.directory.lists["d@example.test"] = ("dave@example.test",)
+    world.directory.lists["all@example.test"] = ("dave@example.test", "alice@example.test")
+    client, transaction = Client("192.0.2.1", trusted=True), Transaction()
+    assert world.receiver.admission.sender(client, transaction, sender).ok
+    for path, notify, original in recipients:
+        assert world.receiver.admission.recipient(client, transaction, path, notify, original).ok
+    return transaction
+
+
+@pytest.mark.parametrize("other", ["alice@example.test", "x@elsewhere.test"])
+async def test_message_without_a_sender_is_not_lost_to_a_full_mailbox(world: SmtpWorld, other: str) -> None:
+    """Nobody could be told: with others it is kept over the quota, this once."""
+    transaction = await _nearly_full(world, "", ("dave@example.test", "", ""), (other, "", ""))
+    assert (await _take(world, transaction, LONG)).ok
+    assert len(world.store.messages("dave@example.test")) == 1
+    assert "full=" not in world.logs.mail.lines[0]
+    world.store.used["dave@example.test"] = (10_400, 2)
+    client = Client("192.0.2.1")
+    assert world.receiver.admission.recipient(client, Transaction(), "dave@example.test") is MAILBOX_FULL
+
+
+async def test_message_without_a_sender_to_a_full_mailbox_alone_is_put_off(world: SmtpWorld) -> None:
+    transaction = await _nearly_full(world, "", ("dave@example.test", "", ""))
+    assert await _take(world, transaction, LONG) is MAILBOX_FULL
+    assert world.store.delivered == []
+    assert ", full=<dave@example.test>, result=452 " in world.logs.mail.lines[0]
+
+
+@pytest.mark.parametrize("notify", ["NEVER", "SUCCESS", "SUCCESS,DELAY"])
+async def test_no_failure_report_where_none_is_wanted(world: SmtpWorld, notify: str) -> None:
+    transaction = await _nearly_full(
+        world, "a@outside.test", ("dave@example.test", notify, ""), ("alice@example.test", "", "")
+    )
+    assert (await _take(world, transaction, LONG)).ok
+    assert world.queue.prepared == []
+    assert ", full=<dave@example.test>, " in world.logs.mail.lines[0]
+
+
+@pytest.mark.parametrize("notify", ["", "FAILURE", "SUCCESS,FAILURE"])
+async def test_failure_report_names_what_the_sender_wrote(world: SmtpWorld, notify: str) -> None:
+    transaction = await _nearly_full(
+        world,
+        "a@outside.test",
+        ("d@example.test", notify, "rfc822;Old+2Bname@list.test"),
+        ("alice@example.test", "SUCCESS", ""),
+    )
+    assert (await _take(world, transaction, LONG)).ok
+    success, failure = (entry["content"].replace(b"; ", b";") for entry in world.queue.prepared)
+    assert b"Action: delivered" in success
+    assert b"Final-Recipient: rfc822;alice@example.test" in success
+    assert b"d@example.test" not in success
+    assert b"Action: failed" in failure
+    assert b"Final-Recipient: rfc822;d@example.test" in failure
+    assert b"Original-Recipient: rfc822;Old+name@list.test" in failure
+    assert b"dave" not in failure
+    assert failure.count(b"Final-Recipient") == 1
+
+
+async def test_recipient_given_twice_is_reported_once(world: SmtpWorld) -> None:
+    again = [("alice@example.test", "SUCCESS", ""), ("ALICE@example.test", "SUCCESS", "")]
+    transaction = await _nearly_full(world, "a@outside.test", *again)
+    assert (await _take(world, transaction, LONG)).ok
+    (receipt,) = world.queue.prepared
+    assert receipt["content"].count(b"Final-Recipient") == 1
+
+
+async def test_alias_that_leads_elsewhere_only_is_for_the_queue_to_report(world: SmtpWorld) -> None:
+    transaction = await _nearly_full(
+        world,
+        "a@outside.test",
+        ("away@example.test", "SUCCESS", ""),
+        ("d@example.test", "", ""),
+        ("root@example.test", "", ""),
+    )
+    assert (await _take(world, transaction, LONG)).ok
+    message, failure = world.queue.prepared
+    assert [(str(one.address), one.notify) for one in message["recipients"]] == [
+        ("someone@elsewhere.test", "SUCCESS")
+    ]
+    assert b"d@example.test" in failure["content"]
+
+
+async def test_every_left_out_account_is_logged_within_bounds(world: SmtpWorld) -> None:
+    names = [f"user{number:02}" for number in range(30)]
+    for name in names:
+        world.directory.users[name] = Account(name, "example.test", quota_bytes=300)
+    transaction = await _transaction(world, "alice@example.test", *(f"{name}@example.test" for name in names))
+    assert (await _take(world, transaction, LONG)).ok
+    assert "full=<user00@example.test>,<user01@example.test>" in world.logs.mail.lines[0]
+    assert "<user19@example.test> and 10 more, result=250" in world.logs.mail.lines[0]
 
 
 async def test_null_sender_gets_no_notification(world: SmtpWorld) -> None:

@@ -37,7 +37,10 @@ LIMITS = CommandLimits({"MAIL": 1200, "RCPT": 1064, "VRFY": 522, "AUTH": 12_288}
 
 
 class Command(NamedTuple):
-    """`verb` in upper case; `argument` stripped, None for none, undecodable octets as surrogates."""
+    """`verb` in upper case; `argument` stripped, None for none, undecodable octets as surrogates.
+
+    Blanks beyond ASCII alone are no argument either: aiosmtpd splits at them, and would find nothing.
+    """
 
     verb: str
     argument: str | None
@@ -57,8 +60,8 @@ def parse_command(line: bytes, *, extended: bool) -> Command | str:
     verb = verb_octets.upper().decode("ascii")
     if len(line) > (LIMITS[verb] if extended else 512):
         return "500 5.5.2 Command line too long"
-    rest = rest.strip()
-    return Command(verb, rest.decode("utf-8", "surrogateescape") if rest else None)
+    argument = rest.strip().decode("utf-8", "surrogateescape")
+    return Command(verb, argument if argument and not argument.isspace() else None)
 
 
 def parse_path(text: str) -> tuple[str, str] | None:

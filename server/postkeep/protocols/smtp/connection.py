@@ -114,6 +114,8 @@ class SmtpConnection(SmtpLink):
         if rest and address and self._state[0].extended_smtp:
             known = parameters.MAIL_PARAMETERS if self._verb == "MAIL" else parameters.RCPT_PARAMETERS
             self.parameters, rest = parameters.take(rest, known)
+            if rest and not parameters.are_sound(rest):
+                rest = "="  # to aiosmtpd a syntax error: 501
         return address, rest
 
     @syntax("DATA")
@@ -194,6 +196,9 @@ class SmtpConnection(SmtpLink):
         if session.extended_smtp and envelope.mail_from:
             await self.push("503 5.5.1 AUTH is not permitted during a mail transaction")  # RFC 4954 §4
             return
+        if arg and not arg.isascii():
+            await self.push("501 5.5.4 Syntax: AUTH <mechanism>")
+            return
         if arg:
             mechanism, _, rest = arg.partition(" ")
             arg = f"{mechanism.upper()} {rest}"
@@ -201,6 +206,7 @@ class SmtpConnection(SmtpLink):
 
     async def auth_PLAIN(self, _: Any, args: list[str]) -> AuthResult:
         """aiosmtpd's ignores the authorization identity (RFC 4616 §2: authzid NUL authcid NUL password)."""
+        args = _with_empty_response(args)
         if len(args) == 1:
             message = await self.challenge_auth("")
             if message is MISSING:
@@ -219,7 +225,7 @@ class SmtpConnection(SmtpLink):
         return await self._verify(self._authenticate("PLAIN", LoginPassword(login, password)), identity)
 
     async def auth_LOGIN(self, _: Any, args: list[str]) -> AuthResult:
-        return await self._verify(await super().auth_LOGIN(_, args))
+        return await self._verify(await super().auth_LOGIN(_, _with_empty_response(args)))
 
     def _authenticate(self, mechanism: str, auth_data: Any) -> AuthResult:
         """aiosmtpd asks here, in the middle of its mechanism; we answer after it (_verify), off the loop."""
@@ -234,3 +240,8 @@ class SmtpConnection(SmtpLink):
             return await verify(self._server, self._state[0].client, credentials, identity)
         finally:
             self._busy = False
+
+
+def _with_empty_response(args: list[str]) -> list[str]:
+    """RFC 4954 §4: "=" alone stands for an initial response of no octets."""
+    return [args[0], ""] if args[1:] == ["="] else args

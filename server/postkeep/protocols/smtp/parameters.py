@@ -23,9 +23,11 @@ def take(text: str, known: frozenset[str]) -> tuple[dict[str, str | None], str]:
     """
     found: dict[str, str | None] = {}
     rest = []
-    for word in text.split():
+    # Not split() or upper() of anything else than ASCII: there are blanks beyond it, and letters that become
+    # an ASCII one. aiosmtpd does both to what it is given: see are_sound.
+    for word in filter(None, text.replace("\t", " ").split(" ")):
         name, _, value = word.partition("=")
-        name = name.upper()
+        name = name.upper() if name.isascii() else ""
         if name not in known:
             rest.append(word)
         elif name in found:
@@ -35,6 +37,12 @@ def take(text: str, known: frozenset[str]) -> tuple[dict[str, str | None], str]:
     return found, " ".join(rest)
 
 
+def are_sound(text: str) -> bool:
+    """May aiosmtpd judge these? ASCII, and each named once: of two of a name it would see the last alone."""
+    names = [word.partition("=")[0] for word in text.upper().split()]
+    return text.isascii() and len(set(names)) == len(names)
+
+
 def check_mail(found: dict[str, str | None]) -> tuple[str, str] | None:
     """(RET, ENVID) as sent, "" where absent; None when one of them is not well-formed."""
     ret = found.get("RET", "")
@@ -42,7 +50,7 @@ def check_mail(found: dict[str, str | None]) -> tuple[str, str] | None:
     submitter = found.get("AUTH", "<>")
     if ret is None or envid is None or submitter is None:
         return None
-    ret = ret.upper()
+    ret = ret.upper() if ret.isascii() else "?"
     if ret not in ("", "FULL", "HDRS") or ("RET" in found and not ret):
         return None
     if "ENVID" in found and (len(envid) > ENVID_LIMIT or not _XTEXT.match(envid)):
@@ -60,7 +68,7 @@ def check_rcpt(found: dict[str, str | None]) -> tuple[str, str] | None:
     if notify is None or original is None:
         return None
     if "NOTIFY" in found:
-        notify = notify.upper()
+        notify = notify.upper() if notify.isascii() else "?"
         wishes = notify.split(",")
         if notify != "NEVER" and (not _NOTIFY.issuperset(wishes) or len(set(wishes)) != len(wishes)):
             return None
