@@ -403,7 +403,8 @@ class SimulatedFile(apsw.VFSFile):  # type: ignore[misc]
         try:
             self._disk.check(kind, self._path)
         except OSError as error:
-            raise (apsw.FullError if error.errno == errno.ENOSPC else apsw.IOError)(str(error)) from error
+            full = error.errno == errno.ENOSPC and kind == "write"  # as the unix VFS tells it
+            raise (apsw.FullError if full else apsw.IOError)(str(error)) from error
 
 
 def cut_points(rng: random.Random, first: int, last: int, count: int) -> list[int]:

@@ -1,7 +1,9 @@
 """The mailbox service on a real store: names, quotas, and what is published when."""
 
+import asyncio
 import dataclasses
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -173,3 +175,54 @@ async def test_quota(world: World) -> None:
     await world.service.move(world.account, world.inbox(), [1], trash)
     await world.service.expunge(world.account, trash, [1])
     await world.append(items)
+
+
+def block(store: MailStore) -> tuple[threading.Event, Callable[[], None]]:
+    """Hold the writer up: (set when it stands, a call that lets it go on)."""
+    started, go = threading.Event(), threading.Event()
+
+    def wait(_: object) -> None:
+        started.set()
+        assert go.wait(10)
+
+    task = asyncio.ensure_future(store.writer.change(wait))
+
+    def free() -> None:
+        assert not task.done()
+        go.set()
+
+    return started, free
+
+
+async def test_what_was_done_is_published_though_its_session_is_gone(world: World) -> None:
+    """Attack: the connection ends while the writer works; the other sessions must hear of it."""
+    await world.append()
+    world.heard.clear()
+    service, account, inbox = world.service, world.account, world.inbox()
+    trash = service.mailbox(account, "Trash").id
+    for work in (
+        lambda: service.store_flags(account, inbox, [1], FlagMode.ADD, int(Flag.SEEN)),
+        lambda: service.copy(account, inbox, [1], trash, ALICE),
+        lambda: service.move(account, inbox, [1], trash),
+        lambda: service.expunge(account, trash, [1]),
+        lambda: service.create_mailbox(account, "New"),
+        lambda: world.append(),
+    ):
+        # The writer has the work but cannot tell its result before the caller is gone.
+        first, free = block(world.store)
+        await asyncio.sleep(0)
+        await asyncio.to_thread(first.wait, 10)
+        task = asyncio.ensure_future(work())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        second, go = block(world.store)
+        await asyncio.sleep(0)
+        free()
+        await asyncio.to_thread(second.wait, 10)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert task.cancelled()
+        go()
+        await world.store.writer.change(lambda _: None)
+    kinds = [type(change) for change in world.heard]
+    assert kinds == [FlagsChanged, Appended, Appended, Expunged, Expunged, MailboxesChanged, Appended]

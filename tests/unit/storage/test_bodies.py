@@ -254,3 +254,22 @@ async def test_digest_names_the_body_without_prefix(tmp_path: Path) -> None:
             body.discard()
     assert len(digests) == 2
     await store.close()
+
+
+async def test_a_message_that_cannot_be_scanned_frees_its_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await open_store(tmp_path)
+
+    def fails(_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("postkeep.storage.bodies.scan", fails)
+    for size in (100, 500_000):
+        incoming = store.incoming()
+        incoming.write(b"x" * size)
+        with pytest.raises(MemoryError):
+            await incoming.finish()
+    used = store._intake.used
+    await store.close()
+    assert used == 0

@@ -4,10 +4,12 @@ import asyncio
 import errno
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from postkeep.domain.errors import StorageFull
 from postkeep.domain.message import FlagMode
+from postkeep.storage import compaction, walk
 from postkeep.storage.compaction import Compactor
 from postkeep.storage.rebuild import rebuild
 from postkeep.storage.store import MailStore, Target
@@ -288,3 +290,100 @@ async def test_the_power_may_go_at_any_step(tmp_path: Path) -> None:
         assert await clean(target)
     await store.close()
     disk.close()
+
+
+async def test_an_unforeseen_error_is_not_the_end_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = FakeClock()
+    store = await open_store(tmp_path / "store")
+    work = Compactor(store, clock, interval=60, grace=0)
+    looks = 0
+
+    async def fails() -> None:
+        nonlocal looks
+        looks += 1
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(work, "run_once", fails)
+    work.start()
+    await settle()
+    await clock.advance(200)
+    assert looks == 3
+    assert "a bug" in caplog.text
+    await work.stop()
+    await store.close()
+
+
+async def test_all_packs_due_are_found_in_one_walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walk, "STEP", 7)
+    store = await open_store(tmp_path / "store", pack_limit=LIMIT)
+    alice, bob = await fill(store)
+    await expunge_all_but(store, alice, 4)
+    expected: dict[int, list[tuple[int, int, int, int]]] = {}
+    for target in (alice, bob):
+        for row in await all_rows(store, target.account, target.mailbox):
+            expected.setdefault(row.pack, []).append((row.offset, target.account, target.mailbox, row.uid))
+    found = await walk.live_rows(store.readers, sorted(expected))
+    assert {pack: sorted(zip(*[iter(rows)] * 4, strict=True)) for pack, rows in found.items()} == {
+        pack: sorted(rows) for pack, rows in expected.items()
+    }
+    assert all(list(rows[::4]) == sorted(rows[::4]) for rows in found.values())
+    walks = 0
+    real = compaction.live_rows
+
+    async def counted(*args: Any) -> Any:
+        nonlocal walks
+        walks += 1
+        return await real(*args)
+
+    monkeypatch.setattr(compaction, "live_rows", counted)
+    assert (await compactor(store).run_once()).removed >= 3
+    assert walks <= 2  # one more for the pack that was the active one
+    await store.close()
+    assert await clean(tmp_path / "store")
+
+
+async def test_more_rows_than_memory_holds_take_more_walks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(walk, "STEP", 5)
+    monkeypatch.setattr(walk, "ROWS", 3)
+    store = await open_store(tmp_path / "store", pack_limit=LIMIT)
+    alice, _ = await fill(store)
+    await expunge_all_but(store, alice, 4)
+    before = {key: await contents(store, key) for key in (ALICE, BOB)}
+    assert (await compactor(store).run_once()).removed >= 3
+    assert {key: await contents(store, key) for key in (ALICE, BOB)} == before
+    await store.close()
+    assert await clean(tmp_path / "store")
+
+
+async def test_structures_of_messages_that_are_gone_are_trimmed_daily(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message expunged between the reading of its structure and the writing of it."""
+    monkeypatch.setattr(walk, "STEP", 3)
+    clock = HastyClock()
+    store = await open_store(tmp_path / "store")
+    alice, _ = await fill(store, 10)
+    rows = await all_rows(store, alice.account, alice.mailbox)
+    await store.expunge(alice.account, alice.mailbox, [2, 3])
+    await store.structures(rows)  # as a session does that read the rows before
+    while store._tasks:
+        await asyncio.gather(*store._tasks.values())
+    assert store._connection.execute("SELECT count(*) FROM structure").get == 10
+    work = compactor(store, clock)
+    await work._trim_structures()
+    left = {item for (item,) in store._connection.execute("SELECT item FROM structure")}
+    assert left == {row.item for row in rows if row.uid not in (2, 3)}
+    await store.expunge(alice.account, alice.mailbox, [4])
+    await store.structures(rows[3:4])
+    while store._tasks:
+        await asyncio.gather(*store._tasks.values())
+    await work._trim_structures()
+    assert store._connection.execute("SELECT count(*) FROM structure").get == 8
+    await clock.advance(90_000)
+    await work._trim_structures()
+    assert store._connection.execute("SELECT count(*) FROM structure").get == 7
+    await store.close()

@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 from postkeep.domain.change import Appended, Expunged
-from postkeep.domain.errors import LimitReached, MailboxNotFound
+from postkeep.domain.errors import CorruptRecord, LimitReached, MailboxNotFound
 from postkeep.domain.message import Flag, FlagMode, FlagsRow
+from postkeep.formats.mime.structure import Structure
+from postkeep.storage.bodies import structure_of
+from postkeep.storage.packs import Packs, Record
 from postkeep.storage.ranges import merge, ranges_of
 from postkeep.storage.store import MailStore, Target
 
@@ -363,3 +366,22 @@ def test_ranges() -> None:
     assert ranges_of([3, 1, 2, 2]) == [(1, 3)]
     assert ranges_of([1, 3, 4, 9]) == [(1, 1), (3, 4), (9, 9)]
     assert merge([(5, 9), (1, 2), (3, 3), (8, 7), (6, 7)]) == [(1, 3), (5, 9)]
+
+
+async def test_one_damaged_message_does_not_hide_the_structures_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its trailer is of another version, so the body is needed, and that is damaged."""
+    store = await open_store(tmp_path)
+    target = await inbox(store, "a@example.test")
+    await fill(store, target, 3)
+    rows = await all_rows(store, target.account, target.mailbox)
+
+    def damaged(packs: Packs, pack: int, offset: int, record: Record) -> Structure:
+        if offset == rows[1].offset:
+            raise CorruptRecord("its body is damaged")
+        return structure_of(packs, pack, offset, record)
+
+    monkeypatch.setattr("postkeep.storage.structures.structure_of", damaged)
+    assert [found is None for found in await store.structures(rows)] == [False, True, False]
+    await store.close()

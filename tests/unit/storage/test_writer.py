@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import apsw
 import pytest
 from postkeep.domain.errors import InvalidName, MailboxNotFound, StorageFailed, StorageFull
 from postkeep.domain.message import FlagMode
+from postkeep.storage import database
 from postkeep.storage.store import MailStore, Target
 from postkeep.storage.transaction import Transaction
 
@@ -195,6 +197,8 @@ async def test_after_a_failed_sync_the_pack_is_never_written_again(tmp_path: Pat
     (second,) = await deliver(store, letter("after"), [target])
     assert second.rows[0].pack > first.rows[0].pack
     assert second.rows[0].uid == 2
+    lengths = dict(store._connection.execute("SELECT number, length FROM pack").fetchall())
+    assert {number: store.packs.size(number) for number in lengths} == lengths  # a rebuild finds no more
     await store.close()
     store = await open_store(tmp_path)
     rows = await all_rows(store, target.account, target.mailbox)
@@ -203,6 +207,63 @@ async def test_after_a_failed_sync_the_pack_is_never_written_again(tmp_path: Pat
         PREFIX + letter("after"),
     ]
     await store.close()
+
+
+@pytest.mark.parametrize("fault", ["sync_dir", "open"])
+async def test_a_new_pack_that_cannot_be_made_leaves_nothing(tmp_path: Path, fault: str) -> None:
+    files = FaultyFiles()
+    store = await open_store(tmp_path, files=files)
+    target = await inbox(store, "a@example.test")
+    files.fail(fault, errno.EIO)
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(10):
+        with pytest.raises(StorageFailed):
+            await deliver(store, letter(str(number)), [target])
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert store._connection.execute("SELECT count(*) FROM pack").get == 1
+    files.heal()
+    await deliver(store, letter("after"), [target])
+    assert store._connection.execute("SELECT count(*) FROM pack").get == 1
+    await store.close()
+
+
+async def test_a_pack_whose_file_was_not_yet_made_is_made_at_the_next_start(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    store = await open_store(tmp_path, files=files)
+    target = await inbox(store, "a@example.test")
+    files.fail("open", errno.EIO)
+    with pytest.raises(StorageFailed):
+        await deliver(store, letter("lost"), [target])
+    files.heal()
+    await store.close()
+    store = await open_store(tmp_path)
+    await deliver(store, letter("after"), [target])
+    assert store._connection.execute("SELECT number FROM pack").fetchall() == [(1,)]
+    await store.close()
+
+
+async def test_the_wal_shrinks_after_a_long_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "WAL_LIMIT", 200_000)
+    store = await open_store(tmp_path)
+    target = await inbox(store, "a@example.test")
+    await deliver(store, letter("first"), [target])
+    store.writer._checkpoint_at = 1
+    wal = tmp_path / "postkeep.db-wal"
+    reader = database.open_reader(tmp_path / "postkeep.db")
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM message").fetchall()
+    for number in range(60):
+        await deliver(store, letter(f"m{number}"), [target])
+    assert wal.stat().st_size > 400_000
+    reader.execute("COMMIT")
+    reader.close()
+    for number in range(3):
+        store.writer._checkpoint_at = 1
+        await deliver(store, letter(f"n{number}"), [target])
+    assert wal.stat().st_size <= 200_000
+    size = wal.stat().st_size
+    await store.close()
+    assert wal.stat().st_size == size  # kept: overwriting is cheaper than extending
 
 
 async def test_big_message_on_a_disk_that_fails(tmp_path: Path) -> None:
