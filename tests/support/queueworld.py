@@ -37,6 +37,7 @@ class Lines:
 class FakeLogs:
     def __init__(self) -> None:
         self.mail, self.error, self.operations, self.warning, self.debug = (Lines() for _ in range(5))
+        self.security = Lines()
 
     def debug_on(self, topic: str) -> bool:
         return True

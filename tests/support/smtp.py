@@ -79,10 +79,19 @@ class FakeIncoming:
         self.aborted = True
 
 
+class FakeDisk:
+    def __init__(self) -> None:
+        self.failures: list[BaseException] = []
+
+    def failed(self, error: BaseException) -> None:
+        self.failures.append(error)
+
+
 class FakeStore:
     """Keeps deliveries in `delivered`: (account key, whole message)."""
 
     def __init__(self) -> None:
+        self.disk = FakeDisk()
         self.accounts: dict[str, int] = {}
         self.delivered: list[tuple[str, bytes]] = []
         self.commits = 0

@@ -103,6 +103,10 @@ async def test_5xx_bounces_to_a_local_sender(tmp_path: Path) -> None:
         assert b"\r\nbody\r\n" not in content
         assert world.names() == []
         assert "Failed: " in world.logs.mail
+        (line,) = world.logs.security.lines
+        assert line.startswith("Delivery failed: id=")
+        assert ", from=<alice@example.test>, to=<bob@a.test>, status=5.1.1 (" in line
+        assert "said: 550 5.1.1 no such user here)" in line
 
 
 async def test_ret_full_returns_the_message(tmp_path: Path) -> None:
@@ -180,6 +184,8 @@ async def test_connection_refused_is_retried_and_then_bounced(tmp_path: Path) ->
         ((_, _, content),) = world.local.mail
         assert b"Status: 4.4.7" in content
         assert b"Action: failed" in content
+        (line,) = world.logs.security.lines
+        assert "to=<bob@a.test>, status=4.4.7 (" in line
 
 
 async def test_the_sender_hears_of_a_delay_once(tmp_path: Path) -> None:

@@ -87,9 +87,9 @@ ROUTES: list[tuple[str, str, Any, tuple[int, ...]]] = [
     ("POST", "/aliases", {"pattern": "new", "targets": ["alice"]}, (201, 201, 403, 201, 403, 401)),
     ("POST", "/aliases", {"pattern": "n", "domain": OTHER, "targets": ["zoe"]}, (201, 201, 403, 403, 403, 401)),
     # ADM-3: an alias of a user's name takes that user's mail.
-    ("POST", "/aliases", {"pattern": "write", "targets": ["alice"]}, (201, 201, 403, 403, 403, 401)),
-    ("POST", "/aliases", {"pattern": "READ", "targets": ["x@evil.test"]}, (201, 201, 403, 403, 403, 401)),
-    ("POST", "/aliases", {"pattern": "none", "targets": ["alice"]}, (201, 201, 403, 201, 403, 401)),
+    ("POST", "/aliases", {"pattern": "write", "targets": ["alice"], "override": True}, (201, 201, 403, 403, 403, 401)),
+    ("POST", "/aliases", {"pattern": "READ", "targets": ["x@evil.test"], "override": True}, (201, 201, 403, 403, 403, 401)),
+    ("POST", "/aliases", {"pattern": "none", "targets": ["alice"], "override": True}, (201, 201, 403, 201, 403, 401)),
     ("POST", "/aliases", {"pattern": "postmaster", "targets": ["alice"]}, (201, 201, 403, 403, 403, 401)),
     ("POST", "/aliases", {"pattern": "*", "targets": ["alice"]}, (201, 201, 403, 201, 403, 401)),
     ("POST", "/users", {"name": "postmaster"}, (201, 201, 403, 403, 403, 401)),
@@ -188,10 +188,12 @@ async def test_a_domain_administrator_cannot_take_mail_of_one_above(api: Api, na
     where = {"params": {"address": f"{name}@{DOMAIN}"}}
     before = (await client.get("/aliases/check", **where)).json()
     for pattern in (name, name.upper(), f"{name[:-1]}?", "*"):
-        await client.post("/aliases", json={"pattern": pattern, "targets": ["thief@evil.test"]})
+        await client.post(
+            "/aliases", json={"pattern": pattern, "targets": ["thief@evil.test"], "override": True}
+        )
     assert (await client.get("/aliases/check", **where)).json() == before
     # Nor turn aside what an administrator has arranged.
-    await root.post("/aliases", json={"pattern": name, "targets": [name, "zoe@other.test"]})
+    await root.post("/aliases", json={"pattern": name, "targets": [name, "zoe@other.test"], "override": True})
     before = (await client.get("/aliases/check", **where)).json()
     path = f"/aliases/{DOMAIN}/{name}"
     assert (await client.patch(path, json={"targets": ["thief@evil.test"]})).status_code == 403

@@ -104,13 +104,22 @@ def list_aliases(search: str, as_json: bool, data: Path) -> None:
 @click.argument("alias")
 @click.argument("targets", nargs=-1, required=True)
 @click.option("--description", default="", help="Description.")
+@click.option("--override", is_flag=True, help="Even if it takes all mail of the user of this name.")
 @data_option
-def add_alias(alias: str, targets: tuple[str, ...], description: str, data: Path) -> None:
+def add_alias(alias: str, targets: tuple[str, ...], description: str, override: bool, data: Path) -> None:
     """Add an alias that leads to TARGETS: addresses, or names in its domain."""
     pattern, name = split_name(alias)
-    body = {"pattern": pattern, "domain": name, "targets": targets, "description": description}
+    body = {
+        "pattern": pattern,
+        "domain": name,
+        "targets": targets,
+        "description": description,
+        "override": override,
+    }
     added = call(data, lambda client: client.request("POST", "/aliases", json=body))
     click.echo(f"Added {added['pattern']}@{added['domain']}.")
+    for warning in added["warnings"]:
+        click.echo(f"Warning: {warning}.", err=True)
 
 
 @alias.command("remove")
@@ -144,7 +153,10 @@ def check(address: str, as_json: bool, data: Path) -> None:
             click.echo(f"{target} (mailbox)")
         for target in found["remote"]:
             click.echo(f"{target} (sent on)")
-        if not found["found"]:
+        if found["loop"]:
+            refused = "" if found["found"] else ": mail to it is refused"
+            click.echo(f"{found['address']} leads in a loop{refused}.")
+        elif not found["found"]:
             click.echo(f"{found['address']} is unknown: mail to it is refused.")
     if not found["found"]:
         raise SystemExit(1)

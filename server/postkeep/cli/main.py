@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from postkeep import __version__
+from postkeep.cli.blocks import block
 from postkeep.cli.client import run
 from postkeep.cli.domains import alias, domain
 from postkeep.cli.operation import log, queue, service, setting, status
@@ -32,7 +33,7 @@ def main() -> None:
     """
 
 
-for command in (alias, domain, log, queue, rebuild, service, setting, status, user, verify):
+for command in (alias, block, domain, log, queue, rebuild, service, setting, status, user, verify):
     main.add_command(command)
 
 

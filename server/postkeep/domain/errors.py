@@ -57,6 +57,10 @@ class StorageFailed(PostkeepError):
     """The disk refused to read or write for another reason."""
 
 
+class DatabaseDamaged(StorageFailed):
+    """The database cannot be read; `postkeep rebuild` makes a new one from the packs."""
+
+
 class CorruptRecord(PostkeepError):
     """A stored record fails its checksum: this one message is lost or damaged, others are not."""
 

@@ -25,14 +25,38 @@ def account_name(text: str) -> str:
     ASCII letters, digits and . - _ ' +, no dot at an end nor two in a row (RFC 5321 §4.1.2 Dot-string).
     """
     name = text.strip().lower()
-    if len(name) > LOCAL_PART_LIMIT or not _NAME.match(name):
-        raise InvalidName(f"“{text[:80]}” cannot be a user name: use letters, digits and . - _")
+    _require_length(name)
+    if not _NAME.match(name):
+        raise InvalidName(
+            f"“{text[:80]}” cannot be a user name: use a–z, digits and _ . - + ' (first a letter, "
+            "a digit or _; no dot at the end, nor two in a row)"
+        )
     return name
 
 
 def alias_pattern(text: str) -> str:
     """An alias in its one form: a–z 0–9 . - _ and the wildcards ? and * (ALI-1)."""
     pattern = text.strip().lower()
-    if len(pattern) > LOCAL_PART_LIMIT or not _PATTERN.match(pattern):
-        raise InvalidName(f"“{text[:80]}” cannot be an alias: use letters, digits and . - _ ? *")
+    _require_length(pattern)
+    if not _PATTERN.match(pattern):
+        raise InvalidName(f"“{text[:80]}” cannot be an alias: use a–z, digits and . - _ ? *")
     return pattern
+
+
+def _require_length(name: str) -> None:
+    if len(name) > LOCAL_PART_LIMIT:
+        raise InvalidName(
+            f"“{name[:20]}…” is too long: {len(name)} characters, at most {LOCAL_PART_LIMIT} are allowed"
+        )
+
+
+_PLAIN = str.maketrans({"“": '"', "”": '"', "‘": "'", "’": "'", "…": "..."})
+
+
+def plain_quotes(text: str) -> str:
+    """The product's own words as protocols of ASCII take them.
+
+    >>> plain_quotes("no mailbox “x”")
+    'no mailbox "x"'
+    """
+    return text.translate(_PLAIN)

@@ -62,12 +62,21 @@ class Ledger:
             one.state = State.DONE
         elif outcome.kind is Kind.FAILED:
             one.state, one.next = State.FAILED, now
+            self._log_lost(entry, one)
         elif expired(entry.created, now, self.times):
             one.state, one.next = State.FAILED, now
             one.status = "4.4.7"  # RFC 3463 §3.5: delivery time expired; the last words stay
             self._logs.mail.write(f"Expired: id={entry.id}, to=<{one.address}>, tries={one.tries}")
+            self._log_lost(entry, one)
         else:
             one.next = next_try(one.tries, entry.created, now, self.times, self._random)
+
+    def _log_lost(self, entry: Entry, one: Recipient) -> None:
+        said = f"{one.host} said: {one.reply}" if one.host else one.reply
+        self._logs.security.write(
+            f"Delivery failed: id={entry.id}, from=<{entry.sender}>, to=<{one.address}>, "
+            f"status={one.status} ({said})"
+        )
 
     async def _tell(
         self,

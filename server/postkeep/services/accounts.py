@@ -164,6 +164,7 @@ class AccountService:
             taken = validation.own_aliases(state.users, account.domain, but=account.key)
             validation.check_account(state, changed, taken)
             new = _with_accounts(state, {account.key: changed})
+            validation.check_administrator_left(state.users, new.users)
             return new
 
         state = await self._configuration.change(edit)
@@ -202,6 +203,7 @@ class AccountService:
                 who.require_over(account)
                 who.require_other(account, "delete")
             new = _with_accounts(state, dict.fromkeys(keys))
+            validation.check_administrator_left(state.users, new.users)
             return replace(new, users=self._boxes.noted(new.users, keys, keep_mail=keep_mail))
 
         with self._boxes.reserved(keys):
@@ -282,7 +284,8 @@ class AccountService:
 
     # --- aliases --------------------------------------------------------------------------------
 
-    async def add_alias(self, who: Administrator, alias: Alias) -> Alias:
+    async def add_alias(self, who: Administrator, alias: Alias, *, override: bool = False) -> Alias:
+        """An alias goes before a user of its name and gets all their mail: with `override` only."""
         domain = alias.domain or validation.primary_domain(self._configuration.state)
         alias = replace(alias, pattern=alias_pattern(alias.pattern), domain=parse_domain(domain))
         who.require_domain(alias.domain)
@@ -291,6 +294,11 @@ class AccountService:
             require_names(who, state, alias.domain, (alias.pattern,))
             if (alias.pattern, alias.domain) in state.users.aliases:
                 raise AlreadyExists(f"there is an alias {alias.pattern}@{alias.domain} already")
+            if not override and (key := f"{alias.pattern}@{alias.domain}") in state.users.accounts:
+                raise AlreadyExists(
+                    f"there is a user {key}: the alias would get all their mail in their stead; "
+                    "say so (override) if that is wanted"
+                )
             validation.check_alias(state, alias)
             return _with_alias(state, alias)
 

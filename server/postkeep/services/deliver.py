@@ -77,7 +77,7 @@ class Deliverer:
         """Store `body` in INBOX of each account (named once each); durable on return, and published.
 
         Quotas are the caller's to check (`over_quota`, `hold`). Accounts that were removed or disabled since
-        they were looked up get nothing. Raises StorageFull, StorageFailed, or NotFound when none is left; then
+        they were looked up get nothing. StorageFull, StorageFailed, or NotFound when none is left; then
         nothing was delivered and the body is still to be discarded.
         """
         store = self._store
@@ -134,6 +134,12 @@ class Deliverer:
         self._logs.mail.write(
             f"Delivered: from={origin}, to=<{recipient}>, size={size - len(path)}, service=local"
         )
+        for account in accounts:
+            if account not in fitting:
+                self._logs.security.write(
+                    f"Delivery failed: from={origin}, to=<{account.key}> (by way of <{recipient}>): "
+                    "the mailbox is full"
+                )
 
     async def _take(self, chunks: Chunks, prefix: bytes) -> Body:
         incoming = self._store.incoming()

@@ -112,7 +112,8 @@ class Receiver:
             finally:
                 body.discard()
             verdict = refusal or verdict
-        except StorageFull:
+        except StorageFull as error:
+            self._store.disk.failed(error)  # the queue's files are on it too
             content.abort()
             verdict = DISK_FULL
         except NotFound:
@@ -126,6 +127,11 @@ class Receiver:
             content.abort()
             raise
         self.log(client, transaction, content.incoming.size, verdict, name, queued, left_out)
+        if left_out:
+            self._logs.security.write(
+                f"Delivery failed: id={name}, from={transaction.path}, "
+                f"to={_shown([one.key for one in left_out])}, peer={client.address}: the mailbox is full"
+            )
         return verdict
 
     async def _commit(

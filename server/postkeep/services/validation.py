@@ -1,9 +1,9 @@
 """What a valid account, alias or domain is, given all others (rows USR-1, ALI-1, DOM-1). Pure."""
 
 from postkeep.config.users import UsersConfig
-from postkeep.domain.account import Account, Alias, Domain
+from postkeep.domain.account import Account, Alias, Domain, Rights
 from postkeep.domain.address import parse_address, parse_domain
-from postkeep.domain.errors import AlreadyExists, InvalidAddress, InvalidName, NotFound
+from postkeep.domain.errors import AlreadyExists, InUse, InvalidAddress, InvalidName, NotFound
 from postkeep.domain.naming import account_name, alias_pattern, has_control
 from postkeep.services.configuration import State
 
@@ -43,6 +43,19 @@ def require_account(state: State, login: str) -> Account:
         return state.users.accounts[account_key(state, login)]
     except (KeyError, InvalidName, InvalidAddress) as error:
         raise NotFound(f"there is no user “{login[:80]}”") from error
+
+
+def check_administrator_left(old: UsersConfig, new: UsersConfig) -> None:
+    """Somebody can still log in and administer the whole server, if anybody could. Raises InUse."""
+    if any(map(_administers, new.accounts.values())):
+        return
+    last = next(filter(_administers, old.accounts.values()), None)
+    if last is not None:
+        raise InUse(f"{last.key} is the last administrator of the whole server; make another one first")
+
+
+def _administers(account: Account) -> bool:
+    return account.rights is Rights.WRITE and account.enabled and bool(account.password_hash)
 
 
 def check_text(name: str, text: str) -> None:
@@ -119,6 +132,7 @@ def check_alias(state: State, alias: Alias) -> None:
         raise InvalidAddress(f"at most {TARGETS_LIMIT} addresses")
     for target in alias.targets:
         check_target(target, alias.domain)
+    # Not even knowingly: the user's own alias would be there and lead nowhere.
     if alias.pattern in own_aliases(state.users, alias.domain):
         raise AlreadyExists(f"the address {alias.pattern}@{alias.domain} is an alias of a user's account")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from pathlib import Path
 
-from postkeep.domain.errors import StorageFailed
+from postkeep.domain.errors import PostkeepError, StorageFailed
 from postkeep.formats.mime.scanner import scan
 from postkeep.formats.mime.source import BytesSource, PreadSource
 from postkeep.formats.mime.structure import (
@@ -18,6 +18,7 @@ from postkeep.formats.mime.structure import (
 )
 from postkeep.runtime.files import Files
 from postkeep.storage import records
+from postkeep.storage.disk import DiskWatch
 from postkeep.storage.packs import Packs, Record
 from postkeep.storage.records import BLOCK, Delivery, Trailer
 from postkeep.storage.spool import SpoolFile
@@ -39,11 +40,18 @@ class Intake:
     """What all incoming messages share: the memory budget, the spool folder, pack numbers, worker threads."""
 
     def __init__(
-        self, files: Files, folder: Path, numbers: Iterator[int], workers: Executor, budget: int = BUDGET
+        self,
+        files: Files,
+        folder: Path,
+        numbers: Iterator[int],
+        workers: Executor,
+        disk: DiskWatch,
+        budget: int = BUDGET,
     ) -> None:
         self.files = files
         self.folder = folder
         self.workers = workers
+        self.disk = disk
         self.budget = budget
         self.used = 0
         self._numbers = numbers
@@ -69,7 +77,11 @@ class Incoming:
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Take more octets; StorageFull, StorageFailed (then call `abort`)."""
         if self._spool is not None:
-            self._spool.write(data)
+            try:
+                self._spool.write(data)
+            except PostkeepError as error:
+                self._intake.disk.failed(error)
+                raise
             self.size += len(data)
             return
         if self.size == 0:
@@ -88,9 +100,12 @@ class Incoming:
             self._spill()
 
     def _spill(self) -> None:
-        spool = self._intake.spool()
-        self._spool = spool
-        spool.write(self._first if self._data is None else self._data)
+        try:
+            self._spool = spool = self._intake.spool()
+            spool.write(self._first if self._data is None else self._data)
+        except PostkeepError as error:
+            self._intake.disk.failed(error)
+            raise
         self._first, self._data = b"", None
         self._release()
 
@@ -111,7 +126,8 @@ class Incoming:
                 raise StorageFailed("the store is closed") from error
             try:
                 return await asyncio.wrap_future(work)
-            except BaseException:
+            except BaseException as error:
+                self._intake.disk.failed(error)
                 work.add_done_callback(lambda _: spool.discard())  # not while the worker still reads it
                 raise
         raw = self._first if self._data is None else bytes(self._data)

@@ -10,7 +10,7 @@ from typing import Any
 import apsw
 import orjson
 
-from postkeep.domain.errors import PostkeepError, StorageFailed, StorageFull
+from postkeep.domain.errors import DatabaseDamaged, PostkeepError, StorageFailed, StorageFull
 
 NAME = "postkeep.db"
 PAGE_SIZE = 4096
@@ -112,7 +112,7 @@ def translate(error: BaseException) -> BaseException:
             return StorageFull("the disk is full")
         return StorageFailed(f"the disk failed: {error.strerror or error}")
     if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):
-        return StorageFailed(f"the database is damaged there: {error}")
+        return DatabaseDamaged(f"the database is damaged ({error}), see `postkeep verify`")
     if isinstance(error, apsw.Error) and not isinstance(error, (apsw.SQLError, apsw.BindingsError)):
         return StorageFailed(f"the database failed: {error}")
     return error

@@ -11,7 +11,7 @@ from typing import TypeVar
 import apsw
 
 from postkeep.domain.change import Appended, Expunged, MailboxesChanged
-from postkeep.domain.errors import CorruptRecord, MailboxNotFound, PostkeepError
+from postkeep.domain.errors import CorruptRecord, DatabaseDamaged, MailboxNotFound, PostkeepError
 from postkeep.domain.mailbox import DEFAULT_MAILBOXES, Counters, Mailbox, Role
 from postkeep.domain.message import FlagMode, FlagsRow, MessageRow
 from postkeep.formats.mime.structure import Structure
@@ -20,6 +20,7 @@ from postkeep.runtime.files import Files, SystemFiles
 from postkeep.storage import database, mailboxes, messages, opening
 from postkeep.storage.bodies import Body, Incoming, Intake, StoredMessage
 from postkeep.storage.catalogue import Catalogue, MailboxState
+from postkeep.storage.disk import DiskWatch
 from postkeep.storage.jobs import Target, deliver
 from postkeep.storage.messages import CopyResult, StoreResult
 from postkeep.storage.migrations import migrate
@@ -68,6 +69,8 @@ class MailStore:
         self._lock = lock
         self._connection = connection
         self._intake = intake
+        self.disk = intake.disk
+        """To be told of failures to keep messages elsewhere on this disk."""
         self._structures = StructureKeeper(readers, writer, packs)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._closing = False
@@ -85,6 +88,8 @@ class MailStore:
         except BaseException as error:
             lock.release()
             reason = database.translate(error)
+            if isinstance(reason, DatabaseDamaged):
+                reason = DatabaseDamaged(f"the database {folder / database.NAME} is damaged ({error})")
             if reason is error:
                 raise
             raise reason from error
@@ -110,9 +115,10 @@ class MailStore:
             connection.close()
             raise
         numbers = opening.pack_numbers(packs, connection)
-        writer = Writer(connection, catalogue, packs, numbers, active)
+        disk = DiskWatch(folder, clock.monotonic)
+        writer = Writer(connection, catalogue, packs, numbers, active, disk)
         readers = Readers(folder / database.NAME, packs, vfs)
-        intake = Intake(files, spool, numbers, readers.workers)
+        intake = Intake(files, spool, numbers, readers.workers, disk)
         writer.start()
         store = cls(clock, lock, connection, catalogue, packs, writer, readers, intake)
         store._spawn("reap", store._reap)

@@ -19,6 +19,7 @@ from postkeep.domain.errors import LimitReached, MailboxNotFound, PostkeepError,
 from postkeep.domain.message import Flag, MessageRow
 from postkeep.storage.catalogue import UID_LIMIT, Catalogue
 from postkeep.storage.database import translate
+from postkeep.storage.disk import DiskWatch
 from postkeep.storage.jobqueue import JobQueue
 from postkeep.storage.jobs import Delivery, Job, Operation
 from postkeep.storage.packs import PACK_LIMIT, ActivePack, Packs
@@ -49,6 +50,7 @@ class Writer:
         packs: Packs,
         numbers: Iterator[int],
         active: ActivePack | None,
+        disk: DiskWatch,
         pack_limit: int = PACK_LIMIT,
     ) -> None:
         self._connection = connection
@@ -56,6 +58,7 @@ class Writer:
         self._packs = packs
         self._numbers = numbers
         self._active = active
+        self._disk = disk
         self._pack_limit = pack_limit
         self.queue = JobQueue()
         self._loop = asyncio.get_running_loop()
@@ -153,9 +156,11 @@ class Writer:
         mark = len(results)
         try:
             self._attempt(batch, results)
+            self._disk.works()
         except BaseException as error:
             del results[mark:]
             reason = translate(error)
+            self._disk.failed(reason)
             if not isinstance(reason, PostkeepError):
                 _log.error("storage operation failed", exc_info=error)
             abandoned = self._active is not None and not self._active.trusted

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from postkeep.protocols.imap import utf7
+from postkeep.protocols.imap.encoding import single_line
 from postkeep.protocols.imap.matching import Matcher, Pattern
 
 
@@ -90,3 +91,8 @@ def test_attack_wildcard_bomb_is_linear() -> None:
 def test_inbox_is_found_in_nfc_only_for_others() -> None:
     name = unicodedata.normalize("NFC", "Büro")
     assert Matcher((name,))(name)
+
+
+def test_our_own_words_reach_clients_in_ascii() -> None:
+    assert single_line("no mailbox “Ann’s…”") == b'no mailbox "Ann\'s..."'
+    assert single_line("snow \u2603\r\n* BYE") == b"snow ???* BYE"

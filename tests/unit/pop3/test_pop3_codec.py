@@ -91,7 +91,8 @@ def test_replies() -> None:
     assert ok() == b"+OK\r\n"
     assert ok("Hi") == b"+OK Hi\r\n"
     assert err("No", "IN-USE") == b"-ERR [IN-USE] No\r\n"
-    assert err("bad\r\n+OK injected \u2026") == b"-ERR bad??+OK injected ?\r\n"
+    assert err("bad\r\n+OK injected \u2603") == b"-ERR bad??+OK injected ?\r\n"
+    assert err("no mailbox “x’s…”") == b'-ERR no mailbox "x\'s..."\r\n'
 
 
 def stuffed(*pieces: bytes) -> bytes:

@@ -130,3 +130,14 @@ async def test_failed_bounce_leaves_nothing_behind(world: SmtpWorld) -> None:
     with pytest.raises(StorageFull):
         await world.deliverer.deliver_local(None, parse_address("alice@example.test"), (b"\r\nx\r\n",))
     assert world.store.bodies[0].discarded
+
+
+async def test_who_is_left_out_of_a_report_is_logged(world: SmtpWorld) -> None:
+    await world.store.create_account("dave@example.test")
+    world.store.used["dave@example.test"] = (9_999, 1)
+    world.directory.lists["both@example.test"] = ("alice@example.test", "dave@example.test")
+    await world.deliverer.deliver_local(None, parse_address("both@example.test"), (b"\r\nx\r\n",))
+    assert world.store.messages("dave@example.test") == []
+    assert world.logs.security.lines == [
+        "Delivery failed: from=<>, to=<dave@example.test> (by way of <both@example.test>): the mailbox is full"
+    ]

@@ -232,6 +232,10 @@ async def test_full_mailbox_among_others_is_bounced_not_lost(world: SmtpWorld) -
     assert b"one of those behind this address" in bounce
     assert b"dave" not in bounce, "whom an alias leads to is nobody's business"
     assert ", full=<dave@example.test>, " in world.logs.mail.lines[-1]
+    (line,) = world.logs.security.lines
+    assert line.startswith("Delivery failed: id=")
+    assert ", from=<bob@example.test>, to=<dave@example.test>, peer=" in line
+    assert line.endswith(": the mailbox is full")
 
 
 LONG = b"Subject: long\r\n\r\n" + b"x" * 400 + b"\r\n"
@@ -321,6 +325,17 @@ async def test_alias_that_leads_elsewhere_only_is_for_the_queue_to_report(world:
         ("someone@elsewhere.test", "SUCCESS")
     ]
     assert b"d@example.test" in failure["content"]
+
+
+@pytest.mark.parametrize(("size", "code"), [(10_001, 452), (9_000, 250)])
+async def test_a_message_announced_larger_than_the_quota_is_refused_at_rcpt(
+    world: SmtpWorld, size: int, code: int
+) -> None:
+    """RFC 1870 §6.1: with SIZE nobody sends in vain. Dave may have 10,000 octets."""
+    client, transaction = Client("192.0.2.1"), Transaction()
+    assert world.receiver.admission.sender(client, transaction, "a@outside.test").ok
+    transaction.size = size
+    assert world.receiver.admission.recipient(client, transaction, "dave@example.test").code == code
 
 
 async def test_every_left_out_account_is_logged_within_bounds(world: SmtpWorld) -> None:

@@ -171,6 +171,8 @@ class AliasIn(_Model):
     domain: Annotated[str, Field(max_length=255)] = ""
     targets: Targets
     description: Text = ""
+    override: bool = False
+    """Take all mail of the user of this name."""
 
 
 class AliasChange(_Model):
@@ -191,11 +193,24 @@ class AliasOut(_Model):
         )
 
 
+class AliasChanged(AliasOut):
+    """An alias as it is now; `warnings` tell of targets that mail does not get to."""
+
+    warnings: list[str]
+
+    @classmethod
+    def with_warnings(cls, alias: Alias, warnings: list[str]) -> "AliasChanged":
+        return cls(**AliasOut.of(alias).model_dump(), warnings=warnings)
+
+
 class CheckOut(_Model):
-    """Where mail to an address goes: `users` here, `remote` addresses elsewhere; neither: it is refused."""
+    """Where mail to an address goes: `users` here, `remote` addresses elsewhere; neither: it is refused.
+
+    `loop`: aliases lead in a circle."""
 
     address: str
     found: bool
+    loop: bool
     users: list[str]
     remote: list[str]
 

@@ -5,6 +5,8 @@ Memory is bounded: of a line that is too long nothing is kept but the fact.
 
 from enum import Enum
 
+from postkeep.domain.naming import plain_quotes
+
 COMMAND_LIMIT = 512
 """Octets of a command with its CRLF. RFC 2449 §4 says 255; somewhat longer ones are taken."""
 RESPONSE_LIMIT = 12_288
@@ -79,7 +81,7 @@ def err(text: str, code: str = "") -> bytes:
 
 def _printable(text: str) -> bytes:
     """One line of ASCII: replies of RFC 1939 know nothing else."""
-    return "".join(char if " " <= char <= "~" else "?" for char in text[:400]).encode("ascii")
+    return "".join(char if " " <= char <= "~" else "?" for char in plain_quotes(text[:400])).encode("ascii")
 
 
 def parse(line: bytes) -> tuple[str, bytes]:

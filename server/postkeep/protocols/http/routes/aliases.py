@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from postkeep.domain.account import Alias
 from postkeep.domain.errors import NotFound
 from postkeep.protocols.http.context import Services, Who
-from postkeep.protocols.http.models import AliasChange, AliasIn, AliasOut, CheckOut, Page
+from postkeep.protocols.http.models import AliasChange, AliasChanged, AliasIn, AliasOut, CheckOut, Page
 from postkeep.protocols.http.paging import Paged
 
 router = APIRouter(prefix="/aliases", tags=["aliases"])
@@ -35,9 +35,10 @@ async def aliases(
 
 
 @router.post("", status_code=201, summary="Add an alias; its name may hold ? and *")
-async def add_alias(services: Services, who: Who, body: AliasIn) -> AliasOut:
+async def add_alias(services: Services, who: Who, body: AliasIn) -> AliasChanged:
     alias = Alias(body.pattern, body.domain, body.targets, body.description)
-    return AliasOut.of(await services.accounts.add_alias(who, alias))
+    added = await services.accounts.add_alias(who, alias, override=body.override)
+    return AliasChanged.with_warnings(added, services.accounts.alias_warnings(added))
 
 
 @router.get("/check", summary="Where mail to an address would go")
@@ -51,6 +52,7 @@ async def check_address(
     return CheckOut(
         address=str(parsed),
         found=resolution.found,
+        loop=resolution.loop,
         users=[account.key for account in resolution.accounts],
         remote=[str(target) for target in resolution.remote],
     )
@@ -59,9 +61,10 @@ async def check_address(
 @router.patch("/{domain}/{pattern}", summary="Change where an alias leads")
 async def change_alias(
     services: Services, who: Who, domain: str, pattern: str, body: AliasChange
-) -> AliasOut:
+) -> AliasChanged:
     changes = body.model_dump(exclude_none=True)
-    return AliasOut.of(await services.accounts.change_alias(who, pattern, domain, changes))
+    changed = await services.accounts.change_alias(who, pattern, domain, changes)
+    return AliasChanged.with_warnings(changed, services.accounts.alias_warnings(changed))
 
 
 @router.delete("/{domain}/{pattern}", status_code=204, summary="Remove an alias")

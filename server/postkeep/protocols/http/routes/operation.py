@@ -14,6 +14,8 @@ from postkeep.services.control import ServiceControl, ServiceState
 
 router = APIRouter()
 LOG_LINES = 5_000
+ADMINISTRATION = "admin"
+"""The service that this API is behind."""
 
 
 @router.get("/queue", summary="Messages on their way out, waiting and in process", tags=["queue"])
@@ -80,8 +82,18 @@ async def start_service(services: Services, who: Who, name: str) -> ServiceOut:
 
 
 @router.post("/services/{name}/stop", summary="Stop a service; open connections go on", tags=["services"])
-async def stop_service(services: Services, who: Who, name: str) -> ServiceOut:
+async def stop_service(
+    services: Services,
+    who: Who,
+    name: str,
+    force: Annotated[bool, Query(description="also the administration, which this request uses")] = False,
+) -> ServiceOut:
     who.require_write()
+    if name == ADMINISTRATION and who.key and not force:  # the command line comes through a socket
+        raise InUse(
+            "you are using this service: stopped, only the command line can start it again "
+            "(postkeep service start admin); stop it with force=true if you mean it"
+        )
     state = await _control(services).stop(name)
     services.logs.config.write(f"{who}: stopped {state.title}")
     return _service(state)

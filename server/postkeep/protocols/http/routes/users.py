@@ -18,6 +18,7 @@ from postkeep.protocols.http.models import (
     UsersIn,
 )
 from postkeep.protocols.http.paging import Paged
+from postkeep.runtime.limits import network_of
 from postkeep.services.accounts import NewUser
 
 router = APIRouter(tags=["users"])
@@ -102,9 +103,13 @@ async def release_all(services: Services, who: Who) -> None:
     services.logs.security.write(f"{who}: unlocked all accounts and addresses")
 
 
-@router.delete("/blocks/{name:path}", status_code=204, summary="Unlock one now", tags=["security"])
+@router.delete(
+    "/blocks/{name:path}", status_code=204, summary="Unlock a user or an address now", tags=["security"]
+)
 async def release(services: Services, who: Who, name: str) -> None:
     who.require_write()
-    if not services.authenticator.guard.release(name):
+    guard = services.authenticator.guard
+    names = dict.fromkeys((name, network_of(name), services.directory.login_key(name)))
+    if not sum(guard.release(one) for one in names):  # each of them
         raise NotFound(f"“{name[:80]}” is not blocked")
     services.logs.security.write(f"{who}: unlocked {name}")

@@ -27,7 +27,7 @@ async def log_in(session: Session, name: str, password: str, verb: str) -> bytes
     """Verify and open the account; a wrong password waits, and the last one allowed hangs up."""
     context = session.context
     try:
-        owner = await context.authenticator.verify(name, password, peer=session.wire.peer, service="imap")
+        owner = await context.authenticator.verify(name, password, peer=session.wire.peer, service="IMAP")
     except (AuthenticationFailed, Throttled) as error:
         session.failed_logins += 1
         if context.settings.login_delay:
