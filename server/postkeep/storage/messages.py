@@ -80,12 +80,13 @@ def store_flags(
 ) -> StoreResult:
     """RFC 3501 §6.4.6. Messages that have these flags already keep their modseq."""
     account = state.account
-    bits = tx.keyword_bits(account, keywords, create=mode is not FlagMode.REMOVE)
     found = _read(tx, _SELECT_FLAGS, state, uids)
     modified: tuple[int, ...] = ()
     if unchanged_since is not None:
         modified = tuple([row[0] for row in found if row[1] > unchanged_since])
         found = [row for row in found if row[1] <= unchanged_since]
+    # A new keyword takes one of the account's few places only when a message takes it.
+    bits = tx.keyword_bits(account, keywords, create=bool(found) and mode is not FlagMode.REMOVE)
     if mode is FlagMode.ADD:
         changing = [row for row in found if flags & ~row[2] or bits & ~row[3]]
     elif mode is FlagMode.REMOVE:

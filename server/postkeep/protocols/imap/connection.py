@@ -62,6 +62,7 @@ class ImapConnection(asyncio.Protocol):
         "_timer",
         "_tls",
         "_transport",
+        "_urgent",
         "_waiter",
         "_write_paused",
         "codec",
@@ -96,6 +97,7 @@ class ImapConnection(asyncio.Protocol):
         self._eof = False
         self._linger = 0
         self._stopping = ""
+        self._urgent = False
         self._start_tls = False
         self._timer: Timer | None = None
         self._stall: Timer | None = None
@@ -146,12 +148,15 @@ class ImapConnection(asyncio.Protocol):
         self._eof = True
         return self._task is not None and not self._tls
 
-    def stop(self, reason: str) -> None:
-        """BYE now, or after the command under way."""
+    def stop(self, reason: str, *, urgent: bool = False) -> None:
+        """BYE now, or after the command under way; `urgent`: as soon as that can be left."""
         if self._task is None or self._waiter is not None:
             self.session.bye(reason)
-        else:
-            self._stopping = reason
+            return
+        self._stopping = reason
+        self._urgent = self._urgent or urgent
+        if self._urgent and self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = self._closing = True
@@ -181,8 +186,7 @@ class ImapConnection(asyncio.Protocol):
             self._stall = None
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
-        view = self.session.view
-        if self.session.idle_tag is not None and view is not None and view.pending:
+        if self.session.has_news:
             self.wake()
 
     # --- session.Wire -------------------------------------------------------------------------------
@@ -217,11 +221,13 @@ class ImapConnection(asyncio.Protocol):
                 await self._drained
             finally:
                 self._drained = None
+        self._leave_if_urgent()
 
     async def turn(self) -> None:
         await asyncio.sleep(0)
         if self._closing:
             raise Disconnected
+        self._leave_if_urgent()
 
     async def line(self) -> bytes:
         self.codec.expect_line()
@@ -292,18 +298,20 @@ class ImapConnection(asyncio.Protocol):
         session, codec = self.session, self.codec
         handled = 0
         try:
-            await session.push()
             while not self._closing:
                 if session.idle_tag is not None:
+                    await session.push()
                     codec.expect_line()
-                event = codec.next()
-                if event is None:
-                    break
-                await session.handle(event)
-                if self._start_tls:
-                    self._upgrade()
                 if self._stopping:
                     session.bye(self._stopping)
+                    break
+                event = codec.next()
+                if event is not None:
+                    await session.handle(event)
+                    if self._start_tls:
+                        self._upgrade()
+                elif not session.has_news:
+                    # Nothing is awaited from here to the end of the task: `wake` starts the next one.
                     break
                 handled += 1
                 if self._out_size > WRITE_HIGH or self._write_paused:
@@ -322,6 +330,15 @@ class ImapConnection(asyncio.Protocol):
             self._resume_reading()
             if self._eof:
                 self.close()
+
+    def _leave_if_urgent(self) -> None:
+        """In the middle of a command whose client is to go. No BYE fits into a literal."""
+        if self._urgent and not self._closing:
+            if self.session.streaming:
+                self.abort()
+            else:
+                self.session.bye(self._stopping)
+            raise Disconnected
 
     async def _input(self) -> None:
         """Wait for more from the client."""

@@ -8,6 +8,8 @@ from postkeep.protocols.imap.encoding import astring
 from postkeep.protocols.imap.syntax import BadSyntax, Cursor
 
 ITEM_LIMIT = 256
+SECTION_LIMIT = 64
+"""Sections of one FETCH: each message is read once for every one of them."""
 FIELD_LIMIT = 512
 PATH_LIMIT = 64
 
@@ -93,6 +95,8 @@ def _item(cursor: Cursor, items: FetchItems) -> None:
         section = _section(cursor, seen=name == "BODY")
         if section not in items.sections:
             items.sections.append(section)
+            if len(items.sections) > SECTION_LIMIT:
+                raise BadSyntax("Too many sections")
     elif name in _RFC822:
         if _RFC822[name] not in items.sections:
             items.sections.append(_RFC822[name])

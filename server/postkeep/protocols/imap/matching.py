@@ -1,4 +1,5 @@
-"""LIST and LSUB patterns (RFC 3501 §6.3.8), in time linear in the name whatever the pattern."""
+"""LIST and LSUB patterns (RFC 3501 §6.3.8). A name takes time by its letters times a 64th of the pattern's,
+however the wildcards stand."""
 
 import re
 

@@ -12,6 +12,8 @@ DEPTH_LIMIT = 32
 """Nested NOT, OR and parentheses."""
 KEY_LIMIT = 1000
 """Search keys in one program."""
+TEXT_LIMIT = 32
+"""BODY and TEXT keys in one program: each message is searched for all of them."""
 
 
 class BadCharset(Exception):
@@ -160,6 +162,7 @@ class _Parser:
         self._cursor = cursor
         self._program = program
         self._count = 0
+        self._texts = 0
 
     def keys(self, depth: int) -> Key:
         """One or more keys, all of which must match."""
@@ -200,6 +203,10 @@ class _Parser:
         cursor.space()
         if name == "MODSEQ":
             self._program.modseq = True
+        elif name in ("BODY", "TEXT"):
+            self._texts += 1
+            if self._texts > TEXT_LIMIT:
+                raise BadSyntax(f"Search program with more than {TEXT_LIMIT} texts")
         return argument(cursor)
 
 

@@ -55,7 +55,7 @@ class ImapServer:
         for connection in list(self._connections):
             owner = connection.session.owner
             if owner is not None and owner.key == account_key:
-                connection.session.bye(reason)
+                connection.stop(reason, urgent=True)
 
     async def shutdown(self, grace: float = 5.0) -> None:
         """BYE to all; commands under way may finish for `grace` seconds. The listeners are closed before.

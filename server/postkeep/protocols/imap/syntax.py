@@ -90,6 +90,12 @@ class Cursor:
         while self.peek() == b" ":
             self.position += 1
 
+    def more(self) -> bool:
+        """Step over spaces; whether an optional argument follows them (BadSyntax: without a space)."""
+        if not self.at_end:
+            self.space()
+        return not self.at_end
+
     def match(self, pattern: re.Pattern[bytes], what: str) -> re.Match[bytes]:
         found = pattern.match(self.data, self.position)
         if found is None:
@@ -240,8 +246,8 @@ def flag_list(names: list[bytes]) -> FlagList:
 
 
 def decode_mailbox(raw: bytes) -> str:
-    """Modified UTF-7, or UTF-8 as some clients send it. What is neither is taken literally when ASCII:
-    an ill-formed `&` cannot name a mailbox that we listed, but a client may still ask for it."""
+    """Modified UTF-7, or UTF-8 as some clients send it. Raises BadSyntax for what is neither: an ill-formed
+    `&` cannot name a mailbox that we listed."""
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -1,6 +1,6 @@
 """APPEND (RFC 3501 §6.3.11, RFC 4315, RFC 7889): the message streams into the store."""
 
-from postkeep.domain.errors import MailboxNotFound, PostkeepError
+from postkeep.domain.errors import MailboxNotFound
 from postkeep.protocols.imap.codec import AppendLiteral
 from postkeep.protocols.imap.session.session import Disconnected, No, Session
 from postkeep.protocols.imap.syntax import BadSyntax, Cursor, FlagList
@@ -16,14 +16,14 @@ async def append(session: Session, cursor: Cursor) -> bytes | None:
     assert announced is not None
     try:
         target, date = _target(session, cursor, announced)
-    except (No, BadSyntax, PostkeepError):
+        incoming = session.mailboxes.incoming()
+    except Exception:
         # Before the continuation: the message is not even sent (RFC 3501 §7.5).
         refuse(session, announced)
         raise
     if announced.synchronizing:
         session.write(b"+ OK\r\n")
     session.wire.codec.accept_literal()
-    incoming = session.mailboxes.incoming()
     try:
         await _receive(session, incoming)
         if (await session.wire.line()).strip(b" "):
@@ -85,7 +85,7 @@ async def _receive(session: Session, incoming: Incoming) -> None:
             incoming.write(await session.wire.literal())
             if not codec.literal_left:
                 return
-    except PostkeepError:
-        # The disk is full: the rest is read and dropped, so that the answer can be understood.
+    except BaseException:
+        # The disk is full, or worse: the rest is read and dropped, so that the answer can be understood.
         codec.abandon_literal()
         raise

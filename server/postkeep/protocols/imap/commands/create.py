@@ -2,15 +2,14 @@
 
 from postkeep.domain.mailbox import INBOX, Role
 from postkeep.protocols.imap.session.session import No, Session
-from postkeep.protocols.imap.syntax import BadSyntax, Cursor
+from postkeep.protocols.imap.syntax import Cursor
 
 
 async def create(session: Session, cursor: Cursor) -> bytes:
     cursor.space()
     name = cursor.mailbox()
     role = Role.NONE
-    if not cursor.at_end:
-        cursor.space()
+    if cursor.more():
         role = _use(cursor)
     cursor.end()
     await session.mailboxes.create_mailbox(session.account, name, role, origin=session)
@@ -43,10 +42,10 @@ async def delete(session: Session, cursor: Cursor) -> bytes:
     name = cursor.mailbox()
     cursor.end()
     mailbox = session.mailboxes.mailbox(session.account, name)
+    await session.mailboxes.delete_mailbox(session.account, name, origin=session)
     view = session.view
     if view is not None and view.mailbox.id == mailbox.id:
         session.unselect()
-    await session.mailboxes.delete_mailbox(session.account, name, origin=session)
     return b"OK DELETE completed"
 
 
@@ -56,11 +55,11 @@ async def rename(session: Session, cursor: Cursor) -> bytes:
     cursor.space()
     new_name = cursor.mailbox()
     cursor.end()
+    await session.mailboxes.rename_mailbox(session.account, name, new_name, origin=session)
     view = session.view
     if view is not None and view.mailbox.name == INBOX and name.upper() == INBOX:
-        # Its messages go away with their mailbox; INBOX starts anew with another UIDVALIDITY.
+        # Its messages have gone away with their mailbox; INBOX starts anew with another UIDVALIDITY.
         session.unselect()
-    await session.mailboxes.rename_mailbox(session.account, name, new_name, origin=session)
     return b"OK RENAME completed"
 
 
@@ -77,6 +76,5 @@ async def unsubscribe(session: Session, cursor: Cursor) -> bytes:
 async def _subscription(session: Session, cursor: Cursor, *, on: bool) -> None:
     cursor.space()
     name = cursor.mailbox()
-    if not cursor.at_end:
-        raise BadSyntax("Unexpected arguments")
+    cursor.end()
     await session.mailboxes.subscribe(session.account, name, on, origin=session)

@@ -23,8 +23,7 @@ async def _fetch(session: Session, cursor: Cursor, *, uid: bool) -> bytes:
     cursor.space()
     items = parse_items(cursor)
     changed_since, vanished = None, False
-    if not cursor.at_end:
-        cursor.space()
+    if cursor.more():
         changed_since, vanished = _modifiers(session, cursor, items, uid=uid)
     cursor.end()
     if uid and "UID" not in items.simple:

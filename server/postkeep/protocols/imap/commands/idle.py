@@ -8,5 +8,6 @@ async def idle(session: Session, cursor: Cursor) -> None:
     cursor.end()
     session.write(b"+ idling\r\n")
     await session.send_updates()
+    session.leave_deleted()
     if not session.ended:
         session.idle_tag = session.tag

@@ -4,14 +4,19 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from postkeep.domain.mailbox import DELIMITER, Mailbox, Role
+from postkeep.domain.errors import MailboxNotFound
+from postkeep.domain.mailbox import DELIMITER, NAME_LIMIT, Mailbox, Role
 from postkeep.protocols.imap import encoding
 from postkeep.protocols.imap.commands.status import parse_items, status_line
 from postkeep.protocols.imap.matching import Matcher
-from postkeep.protocols.imap.session.session import Session
+from postkeep.protocols.imap.session.session import No, Session
 from postkeep.protocols.imap.syntax import BadSyntax, Cursor
 
 PATTERN_LIMIT = 64
+PATTERN_LETTERS = 2 * NAME_LIMIT
+"""Letters of a pattern with its reference: a wildcard between all letters of the longest name."""
+DRAIN_NAMES = 64
+"""Names between two looks at how fast the client reads."""
 
 _SELECTIONS = frozenset({"SUBSCRIBED", "REMOTE", "RECURSIVEMATCH", "SPECIAL-USE"})
 _RETURNS = frozenset({"SUBSCRIBED", "CHILDREN", "SPECIAL-USE"})
@@ -36,7 +41,7 @@ class Listing:
         self.mailboxes = {mailbox.name: mailbox for mailbox in mailboxes}
         self.parents: set[str] = set()
         for name in self.mailboxes:
-            self.parents.update(ancestors(name))
+            add_ancestors(name, self.parents)
         missing = self.parents - self.mailboxes.keys()
         self.names = sorted([*self.mailboxes, *missing]) if missing else list(self.mailboxes)
 
@@ -55,8 +60,22 @@ class Listing:
 
 def ancestors(name: str) -> list[str]:
     """a/b/c → a, a/b"""
-    levels = name.split(DELIMITER)
-    return [DELIMITER.join(levels[:depth]) for depth in range(1, len(levels))]
+    return [name[:end] for end, letter in enumerate(name) if letter == DELIMITER]
+
+
+def add_ancestors(name: str, parents: set[str]) -> None:
+    """To `parents`, which holds the ancestors of all it holds."""
+    end = name.rfind(DELIMITER)
+    while end > 0 and name[:end] not in parents:
+        parents.add(name[:end])
+        end = name.rfind(DELIMITER, 0, end)
+
+
+def check_pattern(pattern: str) -> str:
+    """Raises No for one that could only match what no name can be."""
+    if len(pattern) > PATTERN_LETTERS:
+        raise No("Pattern too long", "LIMIT")
+    return pattern
 
 
 async def list_mailboxes(session: Session, cursor: Cursor) -> bytes:
@@ -66,14 +85,17 @@ async def list_mailboxes(session: Session, cursor: Cursor) -> bytes:
         session.write(b'* LIST (\\Noselect) "%b" ""\r\n' % DELIMITER.encode())
         return b"OK LIST completed"
     listing = Listing(session.mailboxes.mailboxes(session.account))
-    matches = Matcher(tuple(request.reference + pattern for pattern in request.patterns))
+    matches = Matcher(tuple(check_pattern(request.reference + pattern) for pattern in request.patterns))
     chosen = {name for name, mailbox in listing.mailboxes.items() if _selected(mailbox, request.selections)}
     with_children: set[str] = set()
     if "RECURSIVEMATCH" in request.selections:
         for name in chosen:
-            with_children.update(ancestors(name))
+            add_ancestors(name, with_children)
     selecting = bool(request.selections & {"SUBSCRIBED", "SPECIAL-USE"})
-    for name in listing.names:
+    for number, name in enumerate(listing.names):
+        await session.breathe()
+        if number % DRAIN_NAMES == 0:
+            await session.wire.drain()
         if not matches(name):
             continue
         if name in chosen or name in with_children or not (selecting or name in listing.mailboxes):
@@ -81,7 +103,10 @@ async def list_mailboxes(session: Session, cursor: Cursor) -> bytes:
             # RFC 5819 §2: STATUS for those that can be selected.
             mailbox = listing.mailboxes.get(name)
             if request.status is not None and mailbox is not None:
-                session.write(await status_line(session, mailbox, request.status))
+                try:
+                    session.write(await status_line(session, mailbox, request.status))
+                except MailboxNotFound:
+                    continue  # deleted since it was listed
     return b"OK LIST completed"
 
 
@@ -126,8 +151,7 @@ def _parse(cursor: Cursor) -> Request:
         request.patterns = tuple(patterns)
     else:
         request.patterns = (_composed(cursor.list_mailbox()),)
-    if not cursor.at_end:
-        cursor.space()
+    if cursor.more():
         cursor.expect(b"RETURN")
         cursor.space()
         cursor.expect(b"(")

@@ -59,8 +59,7 @@ async def _open(session: Session, cursor: Cursor, *, read_only: bool) -> bytes:
     cursor.space()
     name = cursor.mailbox()
     resync = None
-    if not cursor.at_end:
-        cursor.space()
+    if cursor.more():
         resync = _parameters(session, cursor)
     cursor.end()
     if session.view is not None:
@@ -74,6 +73,8 @@ async def _open(session: Session, cursor: Cursor, *, read_only: bool) -> bytes:
     # Hear of changes first, then read: what comes between is noted and told later.
     session.select(view)
     try:
+        # Read before the UIDs: an expunge in between would never be told to who comes back with its MODSEQ.
+        modseq = max(1, service.counters(view.account, mailbox.id).modseq)
         await view.load()
         counters = service.counters(view.account, mailbox.id)
         lines = view.describe_flags()[:1]
@@ -84,7 +85,7 @@ async def _open(session: Session, cursor: Cursor, *, read_only: bool) -> bytes:
         lines += view.describe_flags()[1:]
         lines.append(b"* OK [UIDNEXT %d] Predicted next UID\r\n" % counters.uidnext)
         lines.append(b"* OK [UIDVALIDITY %d] UIDs valid\r\n" % mailbox.uidvalidity)
-        lines.append(b"* OK [HIGHESTMODSEQ %d] Highest\r\n" % max(1, counters.modseq))
+        lines.append(b"* OK [HIGHESTMODSEQ %d] Highest\r\n" % modseq)
         session.write(b"".join(lines))
         if resync is not None and resync.uidvalidity == mailbox.uidvalidity:
             await _resynchronize(session, view, resync)

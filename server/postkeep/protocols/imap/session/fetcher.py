@@ -14,14 +14,16 @@ from postkeep.protocols.imap.session.view import View
 from postkeep.storage.bodies import StoredMessage
 
 STRUCTURE_BATCH = 200
-"""Messages whose structures are held at a time."""
+STRUCTURE_OCTETS = 1 << 17
+"""Messages whose structures are held at a time: so many, of MESSAGE_BATCH_OCTETS together, where one counts
+with at most so much. (An address list grows to several times its octets.)"""
 MESSAGE_BATCH = 32
 MESSAGE_BATCH_OCTETS = 1 << 20
 """Messages opened at a time: so many, of so much together (or one larger one)."""
 WINDOW = 1 << 18
 """Octets of a body held at a time."""
-HEADER_LIMIT = 1 << 22
-"""Octets of a header of which fields are picked."""
+HEADER_LIMIT = 1 << 18
+"""Octets of a header of which fields are picked, as many as the scanner looks at."""
 
 NumberedRow = tuple[int, MessageRow]
 Row = TypeVar("Row", MessageRow, FlagsRow)
@@ -30,7 +32,8 @@ Column = tuple[bytes, Sequence[int | bytes]]
 
 
 class Fetcher:
-    """One FETCH. `damaged` and `missing` tell afterwards what could not be answered."""
+    """One FETCH. Afterwards `answered` counts the messages that are there, `damaged` has the UIDs of those
+    that cannot be read."""
 
     def __init__(self, session: Session, view: View, items: FetchItems) -> None:
         self._session = session
@@ -71,11 +74,11 @@ class Fetcher:
                 continue
             numbered = list(zip(numbers, rows, strict=True))
             if self._items.sections:
-                for part in _by_size(numbered):
+                for part in _by_size(numbered, MESSAGE_BATCH):
                     await self._with_messages(part)
-                continue
-            for start in range(0, len(numbered), STRUCTURE_BATCH):
-                await self._with_structures(numbered[start : start + STRUCTURE_BATCH])
+            else:
+                for part in _by_size(numbered, STRUCTURE_BATCH, STRUCTURE_OCTETS):
+                    await self._with_structures(part)
 
     def _numbered(self, rows: list[Row]) -> tuple[Sequence[int], list[Row]]:
         """Sequence numbers and their rows; what the client has not been told of is left out."""
@@ -126,14 +129,18 @@ class Fetcher:
 
     async def _with_structures(self, numbered: list[NumberedRow]) -> None:
         structures = await self._service.structures([row for _, row in numbered])
-        lines = []
+        held = 0
         for (number, row), structure in zip(numbered, structures, strict=True):
             if structure is None:
                 self.damaged.append(row.uid)
                 continue
             parts = self._row_parts(row) + self._structure_parts(structure)
-            lines.append(b"* %d FETCH (%b)\r\n" % (number, b" ".join(parts)))
-        self._session.write(b"".join(lines))
+            line = b"* %d FETCH (%b)\r\n" % (number, b" ".join(parts))
+            self._session.write(line)
+            held += len(line)
+            if held >= WINDOW:
+                held = 0
+                await self._session.wire.drain()
         await self._session.wire.drain()
 
     def _structure_parts(self, structure: Structure) -> list[bytes]:
@@ -195,25 +202,28 @@ class Fetcher:
         try:
             for section in self._items.sections:
                 await output.section(section, message, structure)
-        except CorruptRecord:
-            self.damaged.append(row.uid)
-            if output.started:
-                # A literal was announced that cannot be finished: nothing else keeps the stream honest.
+                await output.flush()
+        except Exception as error:
+            if self._session.streaming:
+                # A reply is begun that cannot be finished: nothing else keeps the stream honest.
                 self._session.wire.abort()
-                raise Disconnected from None
+                raise Disconnected from error
+            if not isinstance(error, CorruptRecord):
+                raise
+            self.damaged.append(row.uid)
             return
         output.end()
 
 
 class _MessageOutput:
-    """Writes one FETCH reply; nothing goes out before its first octets are known to be good."""
+    """Writes one FETCH reply and holds at most two windows of it. A reply that fits is known to be good as a
+    whole before anything goes out; of a longer one the session is `streaming` from its first octets on."""
 
     def __init__(self, session: Session, head: bytes, parts: bytes) -> None:
         self._session = session
         self._held = [head, parts]
         self._held_size = 0
         self._separator = b" " if parts else b""
-        self.started = False
 
     async def section(self, section: Section, message: StoredMessage, structure: Structure) -> None:
         label = self._separator + section.label
@@ -238,7 +248,7 @@ class _MessageOutput:
         self._put(first)
         position = start + len(first)
         while position < end:
-            await self._flush()
+            await self.flush()
             data = await message.read(position, min(WINDOW, end - position))
             if not data:
                 raise CorruptRecord("the message is shorter than its structure says")
@@ -261,18 +271,21 @@ class _MessageOutput:
     def end(self) -> None:
         self._put(b")\r\n")
         self._session.write(b"".join(self._held))
+        self._session.streaming = False
 
     def _put(self, data: bytes) -> None:
         self._held.append(data)
         self._held_size += len(data)
 
-    async def _flush(self) -> None:
+    async def flush(self) -> None:
+        """Between sections and pieces of them."""
         if self._held_size >= WINDOW:
-            self.started = True
+            self._session.streaming = True
             self._session.write(b"".join(self._held))
             self._held = []
             self._held_size = 0
             await self._session.wire.drain()
+        await self._session.breathe()
 
 
 def _lines(numbers: Sequence[int], columns: list[Column]) -> bytes:
@@ -288,13 +301,14 @@ def _partial(section: Section, start: int, end: int) -> tuple[int, int]:
     return first, min(end, first + section.length)
 
 
-def _by_size(numbered: list[NumberedRow]) -> list[list[NumberedRow]]:
-    """Cut so that no part holds too many octets; one large message makes a part alone."""
+def _by_size(numbered: list[NumberedRow], most: int, largest: int = 1 << 62) -> list[list[NumberedRow]]:
+    """Cut into parts of at most `most` messages that hold not too many octets together, where one counts with
+    at most `largest`; one large message makes a part alone."""
     parts: list[list[NumberedRow]] = []
     octets = 0
     for item in numbered:
-        size = item[1].size
-        if not parts or len(parts[-1]) >= MESSAGE_BATCH or octets + size > MESSAGE_BATCH_OCTETS:
+        size = min(item[1].size, largest)
+        if not parts or len(parts[-1]) >= most or octets + size > MESSAGE_BATCH_OCTETS:
             parts.append([])
             octets = 0
         parts[-1].append(item)

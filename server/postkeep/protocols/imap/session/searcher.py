@@ -1,9 +1,9 @@
 """Finds messages: what a row can tell is decided for whole batches, only the rest is opened."""
 
+import asyncio
 import datetime
 import re
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -26,15 +26,18 @@ HEADER_LIMIT = 1 << 18
 PART_LIMIT = 1 << 20
 """Octets of one encoded text part that are searched."""
 MESSAGE_TEXT_LIMIT = 1 << 23
-"""Octets of encoded text parts that are searched in one message."""
-TURN_SECONDS = 0.02
-"""How long others may wait for their turn on the loop."""
+"""Octets of encoded text parts, and for TEXT of headers, that are searched in one message."""
+WORKER_OCTETS = 1 << 15
+"""Octets from which on decoding is left to a thread."""
+DECISIONS = 50_000
+"""Keys times rows that are looked at before others get their turn."""
 
 _DATE = re.compile(rb"(\d{1,2})[\s-]{1,4}([A-Za-z]{3})[a-z]{0,6}[\s-]{1,4}(\d{2,4})")
 _MONTH_NUMBER = {name.lower(): number for number, name in enumerate(MONTHS, 1)}
 _EPOCH = datetime.date(1970, 1, 1).toordinal()
 
 Row = TypeVar("Row", MessageRow, FlagsRow)
+Result = TypeVar("Result")
 Test = Callable[[int, Any], bool | None]
 """True, False, or None when the message itself must be looked at."""
 
@@ -77,7 +80,8 @@ class Searcher:
         self._bits = {keyword.lower(): 1 << bit for bit, keyword in enumerate(keywords)}
         self._tests: dict[int, Test] = {}  # by id(key), for keys looked at again in opened messages
         self._test = self._compile(key)
-        self._turn = time.monotonic()
+        self._step = max(1, DECISIONS // len(self._tests))
+        self._texts = frozenset(_texts(key))
 
     async def run(self) -> Found:
         """Everything of the mailbox that matches."""
@@ -89,18 +93,16 @@ class Searcher:
         where = view.account, view.mailbox.id, ranges
         if _by_flags(self._key):
             async for narrow in self._service.flags(*where):
-                self._decide(narrow, found)
-                await self._yield()
+                await self._decide(narrow, found)
             return found
         async for rows in self._service.rows(*where):
             part = Found([], [], [])
-            undecided = self._decide(rows, part)
+            undecided = await self._decide(rows, part)
             if undecided:
                 for number, row in await self._opened(undecided):
                     part.add(number, row)
                 part.sort()
             found.extend(part)
-            await self._yield()
         return found
 
     def _scope(self) -> Ranges:
@@ -116,8 +118,15 @@ class Searcher:
                 return known if key.uid else uid_ranges(view.uids, known)
         return [(view.uids[0], view.uids[-1])]
 
-    def _decide(self, rows: list[Row], found: Found) -> list[tuple[int, Row]]:
+    async def _decide(self, rows: list[Row], found: Found) -> list[tuple[int, Row]]:
         """Add what certainly matches; those that must be opened are given back."""
+        undecided = []
+        for start in range(0, len(rows), self._step):
+            undecided += self._decide_now(rows[start : start + self._step], found)
+            await self._session.breathe()
+        return undecided
+
+    def _decide_now(self, rows: list[Row], found: Found) -> list[tuple[int, Row]]:
         test, view = self._test, self._view
         undecided = []
         uids = view.uids
@@ -135,12 +144,6 @@ class Searcher:
                 undecided.append((number, row))
             number += 1
         return undecided
-
-    async def _yield(self) -> None:
-        """Let others run, and notice a client that is gone."""
-        if time.monotonic() - self._turn > TURN_SECONDS:
-            await self._session.wire.turn()
-            self._turn = time.monotonic()
 
     # --- by row ---------------------------------------------------------------------------------------
 
@@ -214,11 +217,11 @@ class Searcher:
                 if isinstance(message, CorruptRecord):
                     continue
                 try:
-                    if await self._matches(self._key, _Content(message), number, row):
+                    if await self._matches(self._key, _Content(message, self._texts), number, row):
                         matched.append((number, row))
                 except CorruptRecord:
                     continue
-                await self._yield()
+                await self._session.breathe()
         return matched
 
     async def _matches(self, key: keys.Key, content: "_Content", number: int, row: MessageRow) -> bool:
@@ -235,9 +238,11 @@ class Searcher:
             case keys.Not(inner):
                 return not await self._matches(inner, content, number, row)
             case keys.Header(name, needle):
+                await self._session.breathe()
                 return await content.has_field(name, needle)
-            case keys.Text(needle, header):
-                return await content.has_text(needle, header=header)
+            case keys.Text():
+                await self._session.breathe()
+                return await content.has_text(key)
             case keys.Dated(since, before, True):
                 day = content.sent
                 return (
@@ -247,12 +252,14 @@ class Searcher:
 
 
 class _Content:
-    """One opened message; what was read of it is kept while it is looked at."""
+    """One opened message. It is read once for all `texts` of the program: what was decoded is not kept."""
 
-    def __init__(self, message: StoredMessage) -> None:
+    def __init__(self, message: StoredMessage, texts: frozenset[keys.Text]) -> None:
         self._message = message
         self._structure: Structure = message.structure
-        self._fields: list[tuple[bytes, str]] | None = None
+        self._texts = texts
+        self._found: set[keys.Text] | None = None
+        self._fields: dict[bytes, list[str]] | None = None
 
     @property
     def sent(self) -> datetime.date | None:
@@ -272,33 +279,83 @@ class _Content:
         if self._fields is None:
             start, end = self._structure.section((), "HEADER") or (0, 0)
             block = await self._message.read(start, min(end - start, HEADER_LIMIT))
-            self._fields = [
-                (field, headers.decode_header(body).casefold()) for field, body in headers.fields(block)
-            ]
-        return any(field == name and needle in body for field, body in self._fields)
+            self._fields = await _worked(len(block), lambda: _decoded_fields(block))
+        return any(needle in body for body in self._fields.get(name, ()))
 
-    async def has_text(self, needle: str, *, header: bool) -> bool:
-        """In the decoded text parts, and with `header` in all headers of the message and its parts."""
-        if not needle:
-            return True
+    async def has_text(self, key: keys.Text) -> bool:
+        """In the decoded text parts, and for TEXT in all headers of the message and its parts."""
+        if self._found is None:
+            self._found = await self._search()
+        return key in self._found
+
+    async def _search(self) -> set[keys.Text]:
+        """Those of the program's texts that are there."""
+        found = {key for key in self._texts if not key.needle}
+        missing = self._texts - found
         left = MESSAGE_TEXT_LIMIT
         for part in self._structure.parts:
-            if header and await self._in_header(part, needle):
-                return True
-            if part.type == "text" and left > 0:
-                length = min(part.size, PART_LIMIT, left)
+            if not missing or left <= 0:
+                break
+            sought = [key for key in missing if key.header]
+            length = min(part.body_start - part.header_start, HEADER_LIMIT, left)
+            if sought and length > 0:
                 left -= length
-                data = await self._message.read(part.body_start, length)
-                if needle in part_text(data, part, PART_LIMIT).casefold():
-                    return True
-        return False
+                found |= await self._in_header(part, length, sought)
+                missing -= found
+            length = min(part.size, PART_LIMIT, left)
+            if part.type == "text" and missing and length > 0:
+                left -= length
+                found |= await self._in_body(part, length, missing)
+                missing -= found
+        return found
 
-    async def _in_header(self, part: Part, needle: str) -> bool:
-        length = min(part.body_start - part.header_start, HEADER_LIMIT)
+    async def _in_header(self, part: Part, length: int, sought: Iterable[keys.Text]) -> set[keys.Text]:
         block = await self._message.read(part.header_start, length)
-        return needle in headers.decode_words(guess_text(headers.unfold(block))).casefold() or any(
-            needle in headers.decode_header(body).casefold() for _, body in headers.fields(block)
-        )
+
+        def work() -> set[keys.Text]:
+            whole = headers.decode_words(guess_text(headers.unfold(block))).casefold()
+            bodies = [headers.decode_header(body).casefold() for _, body in headers.fields(block)]
+            return {
+                key for key in sought if key.needle in whole or any(key.needle in body for body in bodies)
+            }
+
+        return await _worked(length, work)
+
+    async def _in_body(self, part: Part, length: int, sought: Iterable[keys.Text]) -> set[keys.Text]:
+        data = await self._message.read(part.body_start, length)
+
+        def work() -> set[keys.Text]:
+            text = part_text(data, part, PART_LIMIT).casefold()
+            return {key for key in sought if key.needle in text}
+
+        return await _worked(length, work)
+
+
+async def _worked(octets: int, work: Callable[[], Result]) -> Result:
+    """On the loop when it is short, else in a thread."""
+    return work() if octets < WORKER_OCTETS else await asyncio.to_thread(work)
+
+
+def _decoded_fields(block: bytes) -> dict[bytes, list[str]]:
+    found: dict[bytes, list[str]] = {}
+    for name, body in headers.fields(block):
+        found.setdefault(name, []).append(headers.decode_header(body).casefold())
+    return found
+
+
+def _texts(key: keys.Key) -> Iterator[keys.Text]:
+    """All BODY and TEXT keys of a program."""
+    match key:
+        case keys.And(children):
+            for child in children:
+                yield from _texts(child)
+        case keys.Or(left, right):
+            yield from _texts(left)
+            yield from _texts(right)
+        case keys.Not(inner):
+            yield from _texts(inner)
+        case keys.Text():
+            yield key
 
 
 def _by_flags(key: keys.Key) -> bool:

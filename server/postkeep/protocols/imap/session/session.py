@@ -3,6 +3,7 @@
 It knows no sockets; `Wire` is what it needs of the connection.
 """
 
+import time
 import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 COMMAND_LIMIT_BEFORE_LOGIN = 8192
 """Octets of a command from nobody in particular."""
+TURN_SECONDS = 0.02
+"""How long others may wait for their turn on the loop."""
 
 
 class No(Exception):
@@ -118,6 +121,7 @@ class Session:
     __slots__ = (
         "_bad",
         "_handlers",
+        "_turn",
         "_unsubscribe",
         "account",
         "announced",
@@ -127,6 +131,7 @@ class Session:
         "idle_tag",
         "owner",
         "state",
+        "streaming",
         "tag",
         "view",
         "wire",
@@ -146,7 +151,10 @@ class Session:
         self.tag = b"*"
         self.announced: AppendLiteral | None = None
         """The message that the APPEND under way waits to take or refuse."""
+        self.streaming = False
+        """The beginning of a reply is out and its rest must follow: nothing else can be said."""
         self._bad = 0
+        self._turn = 0.0
         self._unsubscribe: Callable[[], None] | None = None
 
     # --- for handlers -------------------------------------------------------------------------------
@@ -206,16 +214,35 @@ class Session:
         self.extensions = Extensions(condstore=True, qresync=qresync or old.qresync)
         return self.extensions != old
 
+    @property
+    def has_news(self) -> bool:
+        """Whether an idling client is to be told something."""
+        view = self.view
+        return self.idle_tag is not None and view is not None and (view.pending or view.gone)
+
     async def send_updates(self, *, expunge: bool = True) -> None:
         """What other sessions did to the selected mailbox."""
         view = self.view
-        if view is None:
+        if view is None or view.gone or self.state is not State.SELECTED:
             return
-        if view.gone:
-            self.bye("Mailbox was deleted")
-            return
-        if view.pending and self.state is State.SELECTED:
+        if view.pending:
             self.write(b"".join(await view.updates(self.extensions, expunge=expunge)))
+        if self.extensions.condstore and view.held_modseq:
+            # RFC 7162 §3.2.10 (RFC 5162 erratum 1810): the MODSEQs just told may be higher than that of an
+            # expunge which is not; who comes back with them would never hear of it.
+            known = max(1, view.held_modseq - 1)
+            self.write(b"* OK [HIGHESTMODSEQ %d] Expunges are still to be told\r\n" % known)
+
+    def leave_deleted(self) -> None:
+        """Nothing more can be said of a mailbox that another session has deleted."""
+        if self.view is not None and self.view.gone:
+            self.bye("Mailbox was deleted")
+
+    async def breathe(self) -> None:
+        """For long work on the loop: lets others run when it was long enough. Raises Disconnected."""
+        if time.monotonic() - self._turn > TURN_SECONDS:
+            await self.wire.turn()
+            self._turn = time.monotonic()
 
     def bye(self, text: str, *, linger: bool = False) -> None:
         """Say BYE and hang up (RFC 3501 §7.1.5); `linger` when the client is probably still sending."""
@@ -237,9 +264,10 @@ class Session:
         self.idle_tag = None
 
     async def push(self) -> None:
-        """Tell an idling client what changed (RFC 2177)."""
+        """Tell an idling client what changed (RFC 2177). More may be noted meanwhile: see `has_news`."""
         if self.idle_tag is not None:
             await self.send_updates()
+            self.leave_deleted()
 
     async def handle(self, event: Event) -> None:
         """One event of the codec. Raises Disconnected."""
@@ -264,7 +292,7 @@ class Session:
         if view is None:
             return
         view.note(change)
-        if self.idle_tag is not None and (view.pending or view.gone):
+        if self.has_news:
             self.wire.wake()
 
     async def _command(self, command: Command) -> None:
@@ -303,6 +331,7 @@ class Session:
 
     async def _run(self, tag: bytes, name: str, handler: Handler, cursor: Cursor) -> None:
         self.tag = tag
+        self._turn = time.monotonic()
         text: bytes | None
         try:
             text = await handler(self, cursor)
@@ -320,11 +349,26 @@ class Session:
         except Exception as error:
             self.context.logs.error.write(f"IMAP {name} failed: {_where(error)}")
             text = _no("Internal error", "SERVERBUG")
-        if text is None or self.ended:
+        if text is not None and not self.ended:
+            await self._finish(tag, text, expunge=name not in NO_EXPUNGE)
+
+    async def _finish(self, tag: bytes, text: bytes, *, expunge: bool) -> None:
+        """What else is new, then the tagged reply. A BYE comes after it: what was done is done, and a client
+        that is not told so does it again."""
+        failed = False
+        try:
+            await self.send_updates(expunge=expunge)
+        except Disconnected:
+            raise
+        except Exception as error:
+            self.context.logs.error.write(f"IMAP updates failed: {_where(error)}")
+            failed = True
+        if self.ended:
             return
-        await self.send_updates(expunge=name not in NO_EXPUNGE)
-        if not self.ended:
-            self.write(b"%b %b\r\n" % (tag, text))
+        self.write(b"%b %b\r\n" % (tag, text))
+        self.leave_deleted()
+        if failed:
+            self.bye("Mailbox cannot be read")
 
     def _count_bad(self) -> bool:
         """True when that was one too many and the client is hung up."""
@@ -342,9 +386,7 @@ class Session:
             self.write(tag + b" BAD Expected DONE\r\n")
             self._count_bad()
             return
-        await self.send_updates()
-        if not self.ended:
-            self.write(tag + b" OK IDLE completed\r\n")
+        await self._finish(tag, b"OK IDLE completed", expunge=True)
 
 
 _CODES: tuple[tuple[type[errors.PostkeepError], str], ...] = (

@@ -36,6 +36,7 @@ class View:
         "_expunged",
         "_flags",
         "_flags_since",
+        "_held",
         "_names",
         "_recent",
         "_recents",
@@ -73,6 +74,7 @@ class View:
         self._tail = False  # ask the store for what came after the last known UID
         self._expunged: set[int] = set()
         self._reload = False  # ask the store which UIDs are left
+        self._held = 0  # MODSEQ of the first of these expunges, 0: none waits
         self._flags: dict[int, FlagsRow] = {}
         self._flags_since: int | None = None  # ask the store for flags changed after this MODSEQ
 
@@ -167,6 +169,11 @@ class View:
             or self._flags_since is not None
         )
 
+    @property
+    def held_modseq(self) -> int:
+        """MODSEQ of the first expunge that the client is still to be told of, 0 when there is none."""
+        return self._held
+
     def note(self, change: Change) -> None:
         """Remember a change of this account for the next `updates`."""
         if isinstance(change, MailboxesChanged):
@@ -176,6 +183,7 @@ class View:
         elif isinstance(change, Appended):
             self._note_appended(change)
         elif isinstance(change, Expunged):
+            self._hold(change.modseq)
             if len(self._expunged) + len(change.uids) > PENDING_LIMIT:
                 self._ask_again()
             else:
@@ -189,13 +197,19 @@ class View:
                     self._flags[row.uid] = row
 
     def _note_mailboxes(self, change: MailboxesChanged) -> None:
+        if change.origin is self.origin:
+            return  # the command leaves the mailbox itself, once it has succeeded
         if self.mailbox.id in change.removed:
             self.gone = True
             return
         # Renaming INBOX takes its messages away (RFC 3501 §6.3.5).
         counters = self._service.counters(self.account, self.mailbox.id)
         if counters.messages < len(self.uids) - len(self._expunged):
+            self._hold(counters.modseq)
             self._ask_again()
+
+    def _hold(self, modseq: int) -> None:
+        self._held = min(self._held, modseq) if self._held else modseq
 
     def _ask_again(self) -> None:
         """Expunges are dropped; so what waits as appended may be gone already and is asked for too."""
@@ -239,6 +253,9 @@ class View:
         if expunge:
             lines += await self._tell_expunged(extensions)
         lines += await self._tell_appended()
+        if extensions.condstore and self._held:
+            # Their MODSEQs are higher than that of an expunge that may not be told now (or came just now).
+            return lines
         if self._flags or self._flags_since is not None:
             lines += await self._tell_flags(extensions)
         return lines
@@ -250,6 +267,8 @@ class View:
             left = set(await self._service.uids(self.account, self.mailbox.id))
             gone = {uid for uid in self.uids if uid not in left} | self._expunged
         self._expunged = set()
+        if not self._reload:
+            self._held = 0
         uids = self.uids
         found = sorted(uid for uid in gone if self.number(uid) is not None)
         self._appended = [uid for uid in self._appended if uid not in gone]
