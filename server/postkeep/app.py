@@ -18,7 +18,7 @@ from typing import TextIO
 
 from postkeep import __version__
 from postkeep.config.services import ServiceSettings
-from postkeep.domain.errors import NotFound
+from postkeep.domain.errors import ConfigError, DatabaseDamaged, NotFound, PostkeepError, StorageFailed
 from postkeep.protocols.http.api import create_api, guarded, trusted
 from postkeep.protocols.http.context import ApiServices
 from postkeep.protocols.http.front import FrontPages
@@ -37,7 +37,8 @@ from postkeep.runtime.limits import ConnectionLimiter
 from postkeep.runtime.listeners import Listeners
 from postkeep.runtime.logs import Bridge, Logs
 from postkeep.runtime.memory import give_back_big_blocks, resident
-from postkeep.runtime.resolver import Resolver, SystemResolver, ZoneFileResolver
+from postkeep.runtime.resolver import CurrentResolver, FailingResolver, Resolver
+from postkeep.services import settingchecks
 from postkeep.services.accounts import AccountService
 from postkeep.services.authentication import Authenticator
 from postkeep.services.changes import ChangeBus
@@ -57,6 +58,10 @@ _LOOPBACK = ("127.0.0.1", "::/64")
 """As runtime.limits.network_of writes them."""
 
 
+class StoreUnusable(StorageFailed):
+    """The mail store of this folder cannot be opened; its settings can be read and changed all the same."""
+
+
 class House:
     """Everything on one data folder but the network. Made by `open`, ended by `close`."""
 
@@ -70,7 +75,7 @@ class House:
         stderr: TextIO | None = sys.stderr,
         deliver: bool = True,
     ) -> "House":
-        """Raises NotFound when the folder is not set up, EngineRuns, ConfigError, StorageFailed.
+        """Raises NotFound when the folder is not set up, EngineRuns, ConfigError, StoreUnusable.
 
         `deliver` off: the queue is there to be looked at, nothing is sent.
         """
@@ -84,10 +89,12 @@ class House:
         try:
             configuration.load()
             house = cls(data, clock, files, configuration, lock, stderr)
+            house.warnings += said
             for line in said:
                 house.logs.error.write(line)
             configuration.report = house.logs.error.write
             await house._open_store(deliver)
+            configuration.guarded = True
         except BaseException:
             lock.release()
             raise
@@ -122,10 +129,23 @@ class House:
         self.sessions = Sessions(self.directory, config.security, clock)
         self.on_gone: list[Callable[[str, str], None]] = []
         self.started = clock.monotonic()
+        self.warnings: list[str] = []
+        """What had to be got round while opening."""
 
     async def _open_store(self, deliver: bool) -> None:
         config = self.configuration.server
-        self.store = await MailStore.open(self.store_folder, self.clock, files=self.files)
+        try:
+            self.store = await MailStore.open(self.store_folder, self.clock, files=self.files)
+        except DatabaseDamaged as error:
+            raise StoreUnusable(
+                f"{error}; look at it with `postkeep verify --data {self.data}`, then make a new one from "
+                f"the messages with `postkeep rebuild --data {self.data}`"
+            ) from error
+        except (OSError, PostkeepError) as error:
+            reason = (error.strerror if isinstance(error, OSError) else None) or error
+            raise StoreUnusable(
+                f"the mail store {self.store_folder} (setting MailStoreDirectory) cannot be opened: {reason}"
+            ) from error
         try:
             self.mailboxes = MailboxService(self.store, self.bus, self.clock)
             self.deliverer = Deliverer(self.store, self.bus, self.directory, self.logs, self.clock)
@@ -140,7 +160,8 @@ class House:
                 gone=self._gone,
             )
             self.configuration.subscribe(self._apply)
-            await self.accounts.finish_removals()
+            if not self.configuration.refused:  # nothing is written over somebody's edit
+                await self.accounts.finish_removals()
             await self.queue.start(deliver=deliver)
         except BaseException:
             await self.store.close()
@@ -158,11 +179,7 @@ class House:
 
     def _make_queue(self) -> Queue:
         config = self.configuration.server
-        resolver: Resolver
-        if config.queue.resolver_file:
-            resolver = ZoneFileResolver(self.data / config.queue.resolver_file)
-        else:
-            resolver = SystemResolver(config.queue.name_servers)
+        self._resolver = CurrentResolver(self._make_resolver())
         dialer = SystemDialer(
             self.clock, source_v4=config.queue.source_ipv4, source_v6=config.queue.source_ipv6
         )
@@ -170,7 +187,7 @@ class House:
             self.store_folder / "queue",
             config.queue,
             config.hostname,
-            resolver=resolver,
+            resolver=self._resolver,
             dialer=dialer,
             is_local=self.directory.is_local,
             deliver_local=self.deliverer.deliver_local,
@@ -178,6 +195,16 @@ class House:
             clock=self.clock,
             files=self.files,
         )
+
+    def _make_resolver(self) -> Resolver:
+        """A setting that cannot be used stops no server: mail for elsewhere waits until it is mended."""
+        try:
+            return settingchecks.make_resolver(self.data, self.configuration.server.queue)
+        except ConfigError as error:
+            text = f"{error}. No question to the DNS is answered until this is mended"
+            self.warnings.append(text)
+            self.logs.error.write(text)
+            return FailingResolver(str(error))
 
     def api(self, control: ServiceControl | None, status: Callable[[], dict[str, object]]) -> ApiServices:
         """What the REST API works on."""
@@ -193,6 +220,7 @@ class House:
             sessions=self.sessions,
             status=status,
             control=control,
+            check_settings=lambda old, new: settingchecks.check_change(self.data, old, new),
         )
 
     def status(self) -> dict[str, object]:
@@ -204,6 +232,8 @@ class House:
             "domains": len(self.directory.domains()),
             "users": len(self.directory.accounts()),
             "aliases": len(self.directory.aliases()),
+            "passwords_to_hash": self.accounts.hashes_wanted,
+            "passwords_hashed": self.accounts.hashes_made,
             "queued": len(self.queue),
         }
 
@@ -220,6 +250,9 @@ class House:
             self.logs.configure(new.server.logs)
         if new.server.queue is not old.server.queue:
             self.queue.settings = new.server.queue
+            before, now = old.server.queue, new.server.queue
+            if (now.resolver_file, now.name_servers) != (before.resolver_file, before.name_servers):
+                self._resolver.inner = self._make_resolver()
 
     async def close(self) -> None:
         """Everything under way is finished and durable when this returns."""
@@ -273,6 +306,8 @@ class Engine:
             await self.stop()
             raise
         asyncio.get_running_loop().set_exception_handler(self._unhandled)
+        for line in settingchecks.doubts(house.configuration.state):
+            house.logs.warning.write(line)
         house.logs.operations.write(f"Postkeep {__version__} started")
         # What is alive now lives as long as the engine: the collector need not look at it again.
         gc.collect()

@@ -17,6 +17,8 @@ from postkeep.runtime.unixsocket import reachable
 if TYPE_CHECKING:  # `postkeep serve` goes through here too, and needs no HTTP client in its memory
     import httpx
 
+    from postkeep.protocols.http.context import ApiServices
+
 T = TypeVar("T")
 SOCKET = "run/admin.sock"
 PREFIX = "/api/v1"
@@ -39,13 +41,25 @@ class Client:
         self._http = http
 
     async def request(
-        self, method: str, path: str, *, json: Any = None, params: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Any = None,
+        params: Mapping[str, Any] | None = None,
+        patient: bool = False,
     ) -> Any:
-        """`path` like "/users/alice", each part quoted by `part`. The decoded answer; None when empty."""
+        """`path` like "/users/alice", each part quoted by `part`. The decoded answer; None when empty.
+
+        `patient`: however long it takes.
+        """
         import httpx
 
+        timeout = None if patient else httpx.USE_CLIENT_DEFAULT
         try:
-            answer = await self._http.request(method, PREFIX + path, json=json, params=params)
+            answer = await self._http.request(
+                method, PREFIX + path, json=json, params=params, timeout=timeout
+            )
         except httpx.HTTPError as error:
             raise Refused(f"the engine does not answer: {error or type(error).__name__}") from error
         if not answer.is_success:
@@ -84,8 +98,6 @@ def _reason(answer: "httpx.Response") -> str:
 @contextlib.asynccontextmanager
 async def connect(data: Path) -> AsyncIterator[Client]:
     """A client for the data folder, whether an engine runs on it or not."""
-    import httpx
-
     deadline = asyncio.get_running_loop().time() + WAIT
     while True:
         if await _answers(data / SOCKET):
@@ -93,7 +105,7 @@ async def connect(data: Path) -> AsyncIterator[Client]:
                 yield Client(http)
             return
         # Only now: most commands find an engine, and need not load one.
-        from postkeep.app import House
+        from postkeep.app import House, StoreUnusable
         from postkeep.runtime.folderlock import EngineRuns
 
         try:
@@ -103,15 +115,17 @@ async def connect(data: Path) -> AsyncIterator[Client]:
                 raise Refused(f"{error}, but does not answer") from error
             await asyncio.sleep(0.2)
             continue
-        try:
-            from postkeep.protocols.http.api import create_api, trusted
+        except StoreUnusable as error:
+            from postkeep.cli.withoutstore import without_store
 
-            api = trusted(create_api(house.api(None, house.status)))
-            async with httpx.AsyncClient(
-                transport=httpx.ASGITransport(app=api, raise_app_exceptions=False),
-                base_url="http://postkeep",
-                timeout=None,  # noqa: S113 - nothing is on the way
-            ) as http:
+            with without_store(data, str(error)) as services:
+                async with _over(services) as http:
+                    yield Client(http)
+            return
+        try:
+            for line in house.warnings:
+                click.echo(f"Warning: {line}", err=True)
+            async with _over(house.api(None, house.status)) as http:
                 yield Client(http)
         finally:
             await house.close()
@@ -143,6 +157,21 @@ async def _over_socket(path: Path) -> AsyncIterator["httpx.AsyncClient"]:
             timeout=_REQUEST_SECONDS,
         ) as http:
             yield http
+
+
+@contextlib.asynccontextmanager
+async def _over(services: "ApiServices") -> AsyncIterator["httpx.AsyncClient"]:
+    """The API in this process."""
+    import httpx
+
+    from postkeep.protocols.http.api import create_api, trusted
+
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app=trusted(create_api(services)), raise_app_exceptions=False),
+        base_url="http://postkeep",
+        timeout=None,  # noqa: S113 - nothing is on the way
+    ) as http:
+        yield http
 
 
 def run(work: Callable[[], Awaitable[T]]) -> T:

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import string
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,9 @@ HOSTNAME = "mail.example.test"
 ADMINISTRATOR = "admin"
 USERS = {"alice": "Alice Meyer", "bob": "Bob Tanaka"}
 PASSWORDS = "demo-passwords.txt"
+# No sign that a command line or a URL would take for something else.
+_LETTERS = string.ascii_letters + string.digits
+_PASSWORD_LENGTH = 16
 
 
 async def prepare(data: Path) -> dict[str, str]:
@@ -35,7 +39,9 @@ async def prepare(data: Path) -> dict[str, str]:
     if fresh:
         hashes = PasswordHashes()
         setup = Setup(HOSTNAME, DOMAIN, ADMINISTRATOR, passwords[ADMINISTRATOR])
-        await set_up(data, setup, files, SystemClock(), hashes)
+        await set_up(
+            data, setup, files, SystemClock(), hashes, certificate_names=("localhost", "127.0.0.1", "::1")
+        )
         hashes.close()
     house = await House.open(data, deliver=False)
     try:
@@ -64,6 +70,10 @@ def _plain_logins(state: State) -> State:
     )
 
 
+def _password() -> str:
+    return "".join(secrets.choice(_LETTERS) for _ in range(_PASSWORD_LENGTH))
+
+
 def _passwords(data: Path, files: SystemFiles) -> dict[str, str]:
     """Read or make DATA/demo-passwords.txt (mode 0600)."""
     path = data / PASSWORDS
@@ -73,7 +83,7 @@ def _passwords(data: Path, files: SystemFiles) -> dict[str, str]:
         passwords = {fields[0]: fields[1] for fields in lines if len(fields) == 2}
         if set(names) <= set(passwords):
             return passwords
-    passwords = {name: secrets.token_urlsafe(12) for name in names}
+    passwords = {name: _password() for name in names}
     files.mkdir(data)
     text = "".join(f"{name} {password}\n" for name, password in passwords.items())
     replace_atomically(files, path, text.encode())
@@ -91,8 +101,12 @@ def overview(engine: Engine, data: Path, passwords: dict[str, str]) -> str:
     lines.append("")
     for title, plain, tls in (("SMTP", "smtp", ""), ("Submission", "submission", "smtps")):
         lines.append(f"  {title:<11} {_where(ports, plain, tls)}")
-    lines.append(f"  {'IMAP':<11} {_where(ports, 'imap', 'imaps')}")
-    lines.append(f"  {'POP3':<11} {_where(ports, 'pop3', 'pop3s')}")
+    server = engine.house.configuration.server
+    for title, plain, tls, clear in (
+        ("IMAP", "imap", "imaps", server.imap.plaintext_login),
+        ("POP3", "pop3", "pop3s", server.pop3.plaintext_login),
+    ):
+        lines.append(f"  {title:<11} {_where(ports, plain, tls, clear)}")
     if "admin" in ports:
         lines.append(f"  REST API    https://127.0.0.1:{ports['admin']}/api/v1 (openapi.json describes it)")
     if "http" in ports:
@@ -112,10 +126,10 @@ def overview(engine: Engine, data: Path, passwords: dict[str, str]) -> str:
     return "\n".join(lines)
 
 
-def _where(ports: dict[str, int], plain: str, tls: str) -> str:
+def _where(ports: dict[str, int], plain: str, tls: str, clear: bool = False) -> str:
     said = []
     if plain in ports:
-        said.append(f"127.0.0.1:{ports[plain]} (STARTTLS)")
+        said.append(f"127.0.0.1:{ports[plain]} (STARTTLS{', or no TLS at all' if clear else ''})")
     if tls in ports:
         said.append(f"127.0.0.1:{ports[tls]} (TLS)")
     return ", ".join(said) or "does not run"

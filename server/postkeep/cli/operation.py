@@ -146,7 +146,10 @@ def list_settings(search: str, as_json: bool, data: Path) -> None:
     if as_json:
         print_json(found)
         return
-    rows = [(one["section"], one["variable"], _value(one["value"]), one["help"]) for one in found]
+    rows = [
+        (one["section"], one["variable"], f"{_value(one['value'])} {one['unit']}".strip(), one["help"])
+        for one in found
+    ]
     print_table(("SECTION", "VARIABLE", "VALUE", "MEANING"), rows, "No setting matches.")
 
 
@@ -184,16 +187,27 @@ def get_setting(variable: str, as_json: bool, data: Path) -> None:
     type=click.Path(dir_okay=False, allow_dash=True),
     help="File whose first line is the value; - is standard input. Secrets are taken this way only.",
 )
+@click.option("--default", "to_default", is_flag=True, help="Set it to what it is in a new server.")
 @data_option
-def set_setting(variable: str, value: str | None, value_file: str | None, data: Path) -> None:
-    """Set VARIABLE to VALUE. Switches take 1 and 0, lists take values with commas between."""
+def set_setting(
+    variable: str, value: str | None, value_file: str | None, to_default: bool, data: Path
+) -> None:
+    """Set VARIABLE to VALUE.
+
+    Switches take 1 and 0, lists take values with commas between, sizes take octets or 10M, 1G.
+    """
     place = _place(variable)
     declaration = place.field.declaration
-    if (value is None) == (value_file is None):
-        raise click.UsageError("give either a value or --value-file")
+    if (value is not None) + (value_file is not None) + to_default != 1:
+        raise click.UsageError("give one of: a value, --value-file, --default")
     if declaration.secret and value:
         raise click.UsageError(f"{declaration.variable} is a secret: give it with --value-file")
-    given: Value = value if value is not None else read_secret(value_file or "-")
+    given: Value | list[str]
+    if to_default:
+        default = place.field.default
+        given = list(default) if isinstance(default, tuple) else default
+    else:
+        given = value if value is not None else read_secret(value_file or "-")
     body = {declaration.variable: given}
     answer = call(data, lambda client: client.request("PATCH", f"/settings/{place.section}", json=body))
     said = (

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from postkeep.config.sections import parse_octets
+
 F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_DATA = "/var/lib/postkeep"
 _SECRET_LIMIT = 65_536
@@ -68,6 +70,23 @@ def read_secret(source: str) -> str:
     if not line:
         raise click.UsageError("the password is empty")
     return line
+
+
+class Octets(click.ParamType[int]):
+    """A number of octets; 10M and 1G are understood."""
+
+    name = "octets"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        text = str(value).strip()
+        octets = parse_octets(text)
+        if octets is None and text.isascii() and text.isdigit() and len(text) < 19:
+            octets = int(text)
+        if octets is None:
+            self.fail(f"“{text[:40]}” is not a number of octets (like 1000000, 10M, 1G)", param, context)
+        return octets
 
 
 def split_name(text: str) -> tuple[str, str]:

@@ -1,13 +1,17 @@
 """postkeep user …"""
 
+import asyncio
+import contextlib
 import csv
+import re
 from pathlib import Path
 from typing import Any
 
 import click
 
-from postkeep.cli.client import Client, call, part
+from postkeep.cli.client import Client, Refused, call, part
 from postkeep.cli.options import (
+    Octets,
     confirm,
     data_option,
     json_option,
@@ -17,10 +21,12 @@ from postkeep.cli.options import (
     split_name,
     yes_option,
 )
-from postkeep.cli.output import print_fields, print_json, print_table, size
+from postkeep.cli.output import Progress, print_fields, print_json, print_table, size
 from postkeep.domain.account import Rights
 
 _RIGHTS = click.Choice([one.value for one in Rights])
+_LOOK_SECONDS = 1.0
+"""How often an import asks how far it is."""
 _COLUMNS = {"name", "password", "fullname", "description", "mailaddress", "groups"}
 
 
@@ -86,7 +92,9 @@ def _attributes(command: Any) -> Any:
             "--forward", "forwards", multiple=True, help="Address that gets the mail too (repeat it)."
         ),
         click.option("--keep-copy/--no-keep-copy", default=None, help="Whether forwarded mail is kept here."),
-        click.option("--quota", "quota_bytes", type=int, help="Most octets of mail; 0: no limit."),
+        click.option(
+            "--quota", "quota_bytes", type=Octets(), help="Most octets of mail (or 10M, 1G); 0: no limit."
+        ),
         click.option("--quota-items", type=int, help="Most messages; 0: no limit."),
     )
     for option in reversed(options):
@@ -200,13 +208,60 @@ def import_users(file: Path, domain: str, data: Path) -> None:
     Its first line names the columns, in any order: Name (the only needed one), Password, FullName,
     Description, MailAddress (aliases, separated by “,” or “;”). Columns are separated by “;” or “,”.
     """
-    users = read_csv(file, domain)
-    added = call(data, lambda client: client.request("POST", "/users/batch", json={"users": users}))
-    click.echo(f"Added {added['added']} users.")
+    users, lines = read_csv(file, domain)
+    progress = Progress()
+
+    async def work(client: Client) -> int:
+        watch = asyncio.create_task(_watch(client, sum("password" in one for one in users), progress))
+        try:
+            answer = await client.request("POST", "/users/batch", json={"users": users}, patient=True)
+        finally:
+            watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watch
+            progress.close()
+        return int(answer["added"])
+
+    try:
+        added = call(data, work)
+    except Refused as error:
+        at = _refused_user(error.message, users)
+        if at is None:
+            raise
+        raise Refused(f"{file}, line {lines[at]}: {error.message}") from error
+    click.echo(f"Added {added} users.")
 
 
-def read_csv(file: Path, domain: str) -> list[dict[str, Any]]:
-    """The users of a CSV file as POST /users/batch takes them."""
+def _refused_user(reason: str, users: list[dict[str, Any]]) -> int | None:
+    """Which user a refusal of all is about: told by its place (`body/users/3/name: …`) or by its name."""
+    if found := re.match(r"body/users/([0-9]{1,9})/", reason):
+        return int(found[1]) if int(found[1]) < len(users) else None
+    named = re.search("“([^”]+)”", reason) or re.search(r"([^ @]+@[^ @:;,]+)", reason)
+    if named is None:
+        return None
+    wanted = named[1].lower()
+    for at in range(len(users) - 1, -1, -1):  # of two with one name in the file the second is too much
+        names = [name.lower() for name in (users[at]["name"], *users[at]["aliases"])]
+        if wanted in names or (wanted.partition("@")[0] in names and "@" in wanted):
+            return at
+        if wanted.endswith("…") and any(name.startswith(wanted[:-1]) for name in names):
+            return at
+    return None
+
+
+async def _watch(client: Client, total: int, progress: Progress) -> None:
+    """Show how far the costly part of an import is: the server tells how many passwords it has hashed."""
+    with contextlib.suppress(Refused):  # the import itself tells what went wrong
+        while total:
+            await asyncio.sleep(_LOOK_SECONDS)
+            status = await client.get("/status")
+            wanted, done = status["passwords_to_hash"], status["passwords_hashed"]
+            if wanted:  # those of another import at the same time are among them
+                progress(done, wanted, f"{done} of {wanted} passwords are hashed")
+
+
+def read_csv(file: Path, domain: str) -> tuple[list[dict[str, Any]], list[int]]:
+    """The users of a CSV file as POST /users/batch takes them, and the line of each."""
     try:
         text = file.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -220,16 +275,18 @@ def read_csv(file: Path, domain: str) -> list[dict[str, Any]]:
             raise click.UsageError(
                 f"{file}, line 1: the columns are Name, Password, FullName, Description, …"
             )
-        users = []
+        users, lines = [], []
         for row in reader:
             if not any(row):
                 continue
             if len(row) > len(names):
                 raise click.UsageError(f"{file}, line {reader.line_num}: there are more fields than columns")
-            users.append(_csv_user(dict(zip(names, (field.strip() for field in row), strict=False)), domain))
+            fields = (field.strip() for field in row)
+            users.append(_csv_user(dict(zip(names, fields, strict=False)), domain))
+            lines.append(reader.line_num)
     except csv.Error as error:
         raise click.UsageError(f"{file}, line {reader.line_num}: {error}") from error
-    return users
+    return users, lines
 
 
 def _csv_user(row: dict[str, str], domain: str) -> dict[str, Any]:

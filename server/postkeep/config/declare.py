@@ -1,13 +1,18 @@
 """How a setting is declared: once, with everything that files, pages, search and documentation need."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
 
 class Declaration(NamedTuple):
-    """Metadata of one setting. `variable` is its name in mailserver.cfg; `unit` as shown to people."""
+    """Metadata of one setting. `variable` is its name in mailserver.cfg; `unit` as shown to people.
+
+    `check` looks at a text, or at each of a list (see config.checks). Where the unit is "octets", 10M is
+    understood too.
+    """
 
     variable: str
     help: str
@@ -16,6 +21,7 @@ class Declaration(NamedTuple):
     minimum: int | None = None
     maximum: int | None = None
     secret: bool = False
+    check: Callable[[str], None] | None = None
 
 
 def setting(default: T, variable: str, help: str, **more: Any) -> T:

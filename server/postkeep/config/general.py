@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
+from postkeep.config import checks
 from postkeep.config.declare import setting
-from postkeep.domain.address import parse_domain
-from postkeep.domain.errors import ConfigError, InvalidAddress
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,10 +15,5 @@ class GeneralSettings:
         "InternetHostname",
         "DNS name of this server: in greetings, Received fields and the certificate",
         keywords="internet hostname fqdn helo ehlo dns",
+        check=checks.domain_name,
     )
-
-    def __post_init__(self) -> None:
-        try:
-            parse_domain(self.hostname)
-        except InvalidAddress as error:
-            raise ConfigError(f"InternetHostname: {error}") from error

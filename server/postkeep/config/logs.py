@@ -2,7 +2,11 @@
 
 from dataclasses import dataclass
 
+from postkeep.config import checks
 from postkeep.config.declare import setting
+
+TOPICS = ("smtp", "smtp-client", "imap", "pop3", "http", "directory", "queue", "storage")
+"""What the Debug log can be asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,7 @@ class LogSettings:
     debug_topics: tuple[str, ...] = setting(
         (),
         "DebugTopics",
-        "What the Debug log records: smtp, smtp-client, imap, pop3, http, directory, queue, storage",
+        f"What the Debug log records: {', '.join(TOPICS)}",
         keywords="debug messages trace",
+        check=checks.one_of(TOPICS),
     )

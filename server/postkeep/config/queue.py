@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from postkeep.config import checks
 from postkeep.config.declare import setting
 
 
@@ -29,6 +30,7 @@ class QueueSettings:
         "Send all mail for other domains through this server (name or address). Empty: find each domain's "
         "servers by MX",
         keywords="smarthost relay provider forward outgoing",
+        check=checks.host,
     )
     relay_port: int = setting(
         25,
@@ -73,8 +75,18 @@ class QueueSettings:
         "Of a server's addresses try IPv4 first (IPv6 senders without reverse DNS are often refused)",
         keywords="ipv6 address family",
     )
-    source_ipv4: str = setting("", "DeliverySourceIPv4", "Local IPv4 address that deliveries come from")
-    source_ipv6: str = setting("", "DeliverySourceIPv6", "Local IPv6 address that deliveries come from")
+    source_ipv4: str = setting(
+        "",
+        "DeliverySourceIPv4",
+        "Local IPv4 address that deliveries come from",
+        check=checks.ipv4_address,
+    )
+    source_ipv6: str = setting(
+        "",
+        "DeliverySourceIPv6",
+        "Local IPv6 address that deliveries come from",
+        check=checks.ipv6_address,
+    )
     resolver_file: str = setting(
         "",
         "ResolverFile",
@@ -82,7 +94,11 @@ class QueueSettings:
         keywords="dns zone lab",
     )
     name_servers: tuple[str, ...] = setting(
-        (), "NameServers", "Addresses of name servers to ask. Empty: those of the system", keywords="dns"
+        (),
+        "NameServers",
+        "Addresses of name servers to ask. Empty: those of the system",
+        keywords="dns",
+        check=checks.ip_address,
     )
     total_connections: int = setting(
         100,

@@ -1,6 +1,7 @@
 """Settings sections (frozen dataclasses of setting(...) fields) ↔ text, checked as declared."""
 
 import dataclasses
+import re
 import typing
 from collections.abc import Mapping
 from enum import StrEnum
@@ -18,6 +19,10 @@ _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 _LIST_LIMIT = 10_000
 _TEXT_LIMIT = 65_536
+_NUMBER_LIMIT = 1 << 40
+"""For numbers that declare no maximum: more is a slip of the hand, and times that long overflow timers."""
+_SIZE = re.compile(r"([0-9]{1,15}) ?([KMGT])(?:i?B)?\Z", re.IGNORECASE)
+_POWERS = {"K": 10, "M": 20, "G": 30, "T": 40}
 
 
 class Field(NamedTuple):
@@ -87,7 +92,22 @@ def parse_value(field: Field, raw: object) -> Value:
         return typing.cast(str, field.type(text))
     if has_control(text):
         raise ConfigError(f"{field.declaration.variable} may not hold control characters")
+    _check(field, text)
     return text
+
+
+def _check(field: Field, text: str) -> None:
+    if field.declaration.check is not None:
+        try:
+            field.declaration.check(text)
+        except ConfigError as error:
+            raise ConfigError(f"{field.declaration.variable}: {error}") from error
+
+
+def parse_octets(text: str) -> int | None:
+    """`10M`, `1 GiB` → octets (K, M, G and T are powers of 1024); None when it is not of this form."""
+    found = _SIZE.match(text)
+    return int(found[1]) << _POWERS[found[2].upper()] if found else None
 
 
 def _parse_list(field: Field, raw: object) -> tuple[str, ...]:
@@ -100,6 +120,8 @@ def _parse_list(field: Field, raw: object) -> tuple[str, ...]:
         raise ConfigError(f"{field.declaration.variable} is too long")
     if any(has_control(one) for one in values):
         raise ConfigError(f"{field.declaration.variable} may not hold control characters")
+    for one in values:
+        _check(field, one)
     return values
 
 
@@ -113,6 +135,8 @@ def _parse_switch(field: Field, text: str) -> bool:
 
 def _parse_number(field: Field, text: str) -> int | float:
     declaration = field.declaration
+    if declaration.unit == "octets" and (octets := parse_octets(text)) is not None:
+        text = str(octets)
     try:
         number: int | float = int(text) if field.type is int and len(text) < 25 else float(text)
     except ValueError:
@@ -124,9 +148,10 @@ def _parse_number(field: Field, text: str) -> int | float:
     ):
         raise ConfigError(f"{declaration.variable} takes a number, not “{text[:40]}”")
     if declaration.minimum is not None and number < declaration.minimum:
-        raise ConfigError(f"{declaration.variable} must be at least {declaration.minimum}")
-    if declaration.maximum is not None and number > declaration.maximum:
-        raise ConfigError(f"{declaration.variable} must be at most {declaration.maximum}")
+        raise ConfigError(f"{declaration.variable} must be at least {declaration.minimum}, not {text[:40]}")
+    maximum = _NUMBER_LIMIT if declaration.maximum is None else declaration.maximum
+    if number > maximum:
+        raise ConfigError(f"{declaration.variable} must be at most {maximum}, not {text[:40]}")
     return int(number) if field.type is int else number
 
 

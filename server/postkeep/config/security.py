@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from postkeep.config import checks
 from postkeep.config.declare import setting
 
 
@@ -41,6 +42,7 @@ class SecuritySettings:
         "GuessingExempt",
         "Addresses or networks (192.0.2.0/24) that are never blocked",
         keywords="trusted ip group exempt",
+        check=checks.network,
     )
     login_memory_seconds: int = setting(
         300,
@@ -64,6 +66,7 @@ class SecuritySettings:
         "AdministrationNetworks",
         "With remote administration on: addresses or networks it is limited to; empty means any",
         keywords="remote admin ip group",
+        check=checks.network,
     )
     session_idle_minutes: int = setting(
         30, "SessionIdleTime", "An administrator's session ends after this long without a request",

@@ -25,8 +25,10 @@ from postkeep.domain.address import parse_domain
 from postkeep.domain.errors import ConfigError, NotFound, PostkeepError
 
 FILE = "mailserver.cfg"
-_DOMAINS = "Domain"
-_DOMAIN_VARIABLES = frozenset({"Name", "Primary", "Description", "MaxMessageSize"})
+DOMAIN_LIST = "Domain"
+DOMAIN_VARIABLES = frozenset({"Name", "Primary", "Description", "MaxMessageSize"})
+DOMAIN_LISTS = frozenset({"Alias"})
+"""What the entry of a domain holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ def parse_server(data: bytes) -> ServerConfig:
         sections[attribute] = read_section(kind, root.tables.get(name, Table()), FILE)
     domains: dict[str, Domain] = {}
     extras: dict[str, Table] = {}
-    for item in root.lists.get(_DOMAINS, []):
+    for item in root.lists.get(DOMAIN_LIST, []):
         try:
             domain, extra = _read_domain(item)
         except PostkeepError as error:
@@ -138,7 +140,7 @@ def parse_server(data: bytes) -> ServerConfig:
             extras[domain.name] = extra
     ordered = tuple(domains.values())
     if ordered and sum(domain.primary for domain in ordered) != 1:
-        line = root.lines.get(_DOMAINS, 1)
+        line = root.lines.get(DOMAIN_LIST, 1)
         raise ConfigError(f"{FILE}, line {line}: exactly one domain must have Primary 1")
     return ServerConfig(**sections, domains=ordered, extras=extras, rest=root)
 
@@ -159,8 +161,8 @@ def _read_domain(item: Item) -> tuple[Domain, Table]:
         int(size),
     )
     extra = Table(
-        {name: value for name, value in variables.items() if name not in _DOMAIN_VARIABLES},
-        {name: items for name, items in table.lists.items() if name != "Alias"},
+        {name: value for name, value in variables.items() if name not in DOMAIN_VARIABLES},
+        {name: items for name, items in table.lists.items() if name not in DOMAIN_LISTS},
         table.tables,
     )
     return domain, extra
@@ -172,7 +174,7 @@ def write_server(config: ServerConfig) -> bytes:
     root = Table(dict(rest.variables), dict(rest.lists), dict(rest.tables))
     for name, attribute in SECTIONS.items():
         root.tables[name] = write_section(getattr(config, attribute), rest.tables.get(name, Table()))
-    root.lists[_DOMAINS] = [
+    root.lists[DOMAIN_LIST] = [
         Item(table=_domain_table(domain, config.extras.get(domain.name))) for domain in config.domains
     ]
     return write_document(root)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from postkeep.config import checks
 from postkeep.config.declare import setting
 from postkeep.config.sections import fields_of
 from postkeep.domain.errors import ConfigError
@@ -54,6 +55,7 @@ class ServiceSettings:
         "ListenAddress",
         "Address that services listen on where their own setting names none; empty means all",
         keywords="interface bind address",
+        check=checks.host,
     )
     smtp: tuple[str, ...] = _listen(25, "SmtpListeners", "SMTP")
     submission: tuple[str, ...] = _listen(587, "SubmissionListeners", "SMTP submission")
@@ -96,11 +98,18 @@ class ServiceSettings:
                 continue
             host, _, port = text.rpartition(":")
             if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65_536:
-                variable = next(
-                    field.declaration.variable
-                    for field in fields_of(type(self))
-                    if field.attribute == kind.attribute
+                raise ConfigError(
+                    f"{self._variable(kind)}: “{text[:60]}” is not PORT, ADDRESS:PORT or [ADDRESS]:PORT"
                 )
-                raise ConfigError(f"{variable}: “{text[:60]}” is not PORT, ADDRESS:PORT or [ADDRESS]:PORT")
-            found.append(Listener(host.strip("[]") or self.address, int(port)))
+            host = host.strip("[]")
+            try:
+                checks.host(host)
+            except ConfigError as error:
+                raise ConfigError(f"{self._variable(kind)}: {error}") from error
+            found.append(Listener(host or self.address, int(port)))
         return tuple(found)
+
+    def _variable(self, kind: ServiceKind) -> str:
+        return next(
+            field.declaration.variable for field in fields_of(type(self)) if field.attribute == kind.attribute
+        )

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from postkeep.config import checks
 from postkeep.config.declare import setting
 
 DEFAULT_MESSAGE_SIZE = 128 * 1024 * 1024
@@ -26,6 +27,7 @@ class SmtpSettings:
         "Addresses or networks (192.0.2.0/24) whose hosts may send to any domain without authentication. "
         "Empty: nobody may",
         keywords="relay open ip group",
+        check=checks.network,
     )
     require_authentication_for_local_senders: bool = setting(
         False,

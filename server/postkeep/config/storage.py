@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from postkeep.config import checks
 from postkeep.config.declare import setting
 
 
@@ -14,6 +15,7 @@ class StorageSettings:
         "MailStoreDirectory",
         "Folder of the mail store: packs, spool and database. A relative path is below the data folder.",
         keywords="disk path location messages database",
+        check=checks.not_empty,
     )
     compaction_interval: int = setting(
         600,

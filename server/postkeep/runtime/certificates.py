@@ -4,7 +4,7 @@ import datetime
 import ipaddress
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +57,11 @@ class Certificates:
         files: Files,
         clock: Clock,
         report: Callable[[str], None] | None = None,
+        *,
+        more_names: Sequence[str] = (),
     ) -> None:
+        """`more_names`: DNS names and addresses that a self-signed one is good for beside the hostname."""
+        self._more_names = tuple(more_names)
         self._folder = folder
         self._hostname = hostname.lower().rstrip(".")
         self._files = files
@@ -176,21 +180,17 @@ class Certificates:
         while self._files.exists(path):  # an unusable one lies there: keep it for its owner
             number += 1
             path = self._folder / f"{SELF_SIGNED}{number}.crt"
-        key_pem, certificate_pem = make_self_signed(self._hostname, self._clock.now())
+        key_pem, certificate_pem = make_self_signed(self._hostname, self._clock.now(), self._more_names)
         replace_atomically(self._files, path.with_suffix(".key"), key_pem, 0o600)
         replace_atomically(self._files, path, certificate_pem, 0o644)
         return path
 
 
-def make_self_signed(hostname: str, now: float) -> tuple[bytes, bytes]:
-    """A P-256 key and a certificate for `hostname`, both PEM, valid SELF_SIGNED_DAYS from `now`."""
+def make_self_signed(hostname: str, now: float, more_names: Sequence[str] = ()) -> tuple[bytes, bytes]:
+    """A P-256 key and a certificate for `hostname` and `more_names`, both PEM, valid SELF_SIGNED_DAYS."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hostname[:64] or "localhost")])
-    general: x509.GeneralName
-    try:
-        general = x509.IPAddress(ipaddress.ip_address(hostname.strip("[]")))
-    except ValueError:
-        general = x509.DNSName(hostname or "localhost")
+    names = [_general_name(one) for one in dict.fromkeys((hostname or "localhost", *more_names))]
     start = datetime.datetime.fromtimestamp(now, datetime.UTC) - datetime.timedelta(days=1)
     certificate = (
         x509.CertificateBuilder()
@@ -200,7 +200,7 @@ def make_self_signed(hostname: str, now: float) -> tuple[bytes, bytes]:
         .serial_number(x509.random_serial_number())
         .not_valid_before(start)
         .not_valid_after(start + datetime.timedelta(days=SELF_SIGNED_DAYS))
-        .add_extension(x509.SubjectAlternativeName([general]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .sign(key, hashes.SHA256())
@@ -213,6 +213,13 @@ def make_self_signed(hostname: str, now: float) -> tuple[bytes, bytes]:
         ),
         certificate.public_bytes(serialization.Encoding.PEM),
     )
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name.strip("[]")))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 def _names(certificate: x509.Certificate) -> tuple[str, ...]:

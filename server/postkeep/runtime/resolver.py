@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +20,7 @@ CACHE_SIZE = 10_000
 """Answers kept (for their TTL), negative ones too."""
 LIFETIME = 20.0
 """Seconds for one question, over all name servers and tries."""
+_FILE_LIMIT = 16 << 20
 _LOCALHOST = ["127.0.0.1", "::1"]
 
 
@@ -53,12 +55,18 @@ class SystemResolver:
     """dnspython on the event loop, with the given name servers or those of /etc/resolv.conf."""
 
     def __init__(self, nameservers: Sequence[str] = (), *, lifetime: float = LIFETIME) -> None:
+        """Raises ConfigError when `nameservers` are no addresses."""
         try:
             self._dns = dns.asyncresolver.Resolver(configure=not nameservers)
         except dns.resolver.NoResolverConfiguration:
             self._dns = dns.asyncresolver.Resolver(configure=False)
         if nameservers:
-            self._dns.nameservers = list(nameservers)
+            try:
+                self._dns.nameservers = list(nameservers)
+            except ValueError as error:
+                raise ConfigError(
+                    f"“{', '.join(nameservers)[:80]}”: not addresses of name servers"
+                ) from error
         self._dns.lifetime = lifetime
         self._dns.cache = dns.resolver.LRUCache(CACHE_SIZE)
 
@@ -140,7 +148,10 @@ class ZoneFileResolver:
         return [value.rstrip(".").lower() for value in self._find(address, "PTR")]
 
     def _find(self, name: str, kind: str) -> list[str]:
-        self._refresh()
+        try:
+            self._refresh()
+        except ConfigError as error:  # it was there at the start: removed or spoilt since then
+            raise ResolverFailed(str(error)) from error
         records = self._records.get(name.lower().rstrip("."))
         if records is None:
             raise NoSuchDomain(f"the domain {name} does not exist")
@@ -150,12 +161,17 @@ class ZoneFileResolver:
 
     def _refresh(self) -> None:
         try:
-            stat = self._path.stat()
-            stamp = (stat.st_mtime_ns, stat.st_size)
+            found = self._path.stat()
+            stamp = (found.st_mtime_ns, found.st_size)
             if stamp == self._stamp:
                 return
+            # A device or a pipe would never end.
+            if not stat.S_ISREG(found.st_mode) or found.st_size > _FILE_LIMIT:
+                raise ConfigError(f"{self._path}: not a file of at most {_FILE_LIMIT >> 20} MB")
             text = self._path.read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
+            raise ConfigError(f"{self._path}: {error.strerror or error}") from error
+        except ValueError as error:  # not UTF-8; a NUL in the path
             raise ConfigError(f"{self._path}: {error}") from error
         self._records = self._parse(text)
         self._stamp = stamp
@@ -172,6 +188,44 @@ class ZoneFileResolver:
                 raise ConfigError(f"{self._path}: line {number}: “{line.strip()[:80]}” is not a record")
             records.setdefault(fields[0].lower().rstrip("."), []).append((kind, value))
         return records
+
+
+class FailingResolver:
+    """Answers nothing: every question fails for now, with `reason`; mail waits."""
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    async def mx(self, domain: str) -> list[tuple[int, str]]:
+        raise ResolverFailed(self._reason)
+
+    async def addresses(self, host: str) -> list[str]:
+        raise ResolverFailed(self._reason)
+
+    async def txt(self, name: str) -> list[str]:
+        raise ResolverFailed(self._reason)
+
+    async def ptr(self, address: str) -> list[str]:
+        raise ResolverFailed(self._reason)
+
+
+class CurrentResolver:
+    """Hands each question to `inner`, which may be replaced at any time."""
+
+    def __init__(self, inner: Resolver) -> None:
+        self.inner = inner
+
+    async def mx(self, domain: str) -> list[tuple[int, str]]:
+        return await self.inner.mx(domain)
+
+    async def addresses(self, host: str) -> list[str]:
+        return await self.inner.addresses(host)
+
+    async def txt(self, name: str) -> list[str]:
+        return await self.inner.txt(name)
+
+    async def ptr(self, address: str) -> list[str]:
+        return await self.inner.ptr(address)
 
 
 def _valid(kind: str, value: str) -> bool:

@@ -1,5 +1,6 @@
 """The first set-up of a data folder (rows SET-1, SET-4)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,11 +48,20 @@ def is_set_up(folder: Path, files: Files) -> bool:
     return Configuration(folder, files, lambda text: None).exists
 
 
-async def set_up(folder: Path, setup: Setup, files: Files, clock: Clock, hashes: PasswordHashes) -> Account:
+async def set_up(
+    folder: Path,
+    setup: Setup,
+    files: Files,
+    clock: Clock,
+    hashes: PasswordHashes,
+    *,
+    certificate_names: Sequence[str] = (),
+) -> Account:
     """Make the data folder; the administrator's account is returned.
 
     Raises AlreadyExists when the folder was set up before (nothing is changed then), InvalidName,
     InvalidAddress, OSError. Interrupted at any point it can be repeated: mailserver.cfg comes last.
+    The self-signed certificate is for the host name and `certificate_names`.
     """
     configuration = Configuration(folder, files, lambda text: None)
     if configuration.exists:
@@ -65,7 +75,7 @@ async def set_up(folder: Path, setup: Setup, files: Files, clock: Clock, hashes:
     if len(setup.password.encode("utf-8", "surrogatepass")) > PASSWORD_LIMIT:
         raise InvalidName(f"a password has at most {PASSWORD_LIMIT} octets")
     make_folders(folder, files)
-    Certificates(folder / "sslcert", hostname, files, clock)
+    Certificates(folder / "sslcert", hostname, files, clock, more_names=certificate_names)
     account = Account(name, domain, await hashes.make(setup.password), rights=Rights.WRITE)
     server = ServerConfig(general=GeneralSettings(hostname=hostname), domains=(Domain(domain, primary=True),))
     configuration.create(State(server, UsersConfig({account.key: account})))

@@ -4,6 +4,7 @@ import dataclasses
 import re
 import time
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -61,6 +62,17 @@ def test_users_come_back(accounts: list[Account], aliases: list[Alias]) -> None:
     assert back.aliases == users.aliases
 
 
+SAMPLES = ("192.0.2.1", "2001:db8::1", "198.51.100.0/24", "mail.example.org", "smtp", "queue", "/srv/mail")
+
+
+def passes(check: Callable[[str], None], text: str) -> bool:
+    try:
+        check(text)
+    except ConfigError:
+        return False
+    return True
+
+
 def some_value(field: object) -> st.SearchStrategy[object]:
     assert hasattr(field, "type")
     declaration = field.declaration  # type: ignore[attr-defined]
@@ -71,10 +83,11 @@ def some_value(field: object) -> st.SearchStrategy[object]:
         return st.integers(low, declaration.maximum if declaration.maximum is not None else low + 10_000)
     if field.choices:  # type: ignore[attr-defined]
         return st.sampled_from(field.choices)  # type: ignore[attr-defined]
+    if declaration.check is not None:
+        good = st.sampled_from([text for text in SAMPLES if passes(declaration.check, text)])
+        return st.lists(good, min_size=1, max_size=3) if field.is_list else good  # type: ignore[attr-defined]
     if field.is_list:  # type: ignore[attr-defined]
         return st.lists(st.integers(1, 65_535).map(str), min_size=1, max_size=3)
-    if field.attribute == "hostname":  # type: ignore[attr-defined]
-        return NAME
     return TEXT.map(str.strip)
 
 

@@ -8,7 +8,14 @@ import dns.rcode
 import dns.rrset
 import pytest
 from postkeep.domain.errors import ConfigError
-from postkeep.runtime.resolver import NoSuchDomain, ResolverFailed, SystemResolver, ZoneFileResolver
+from postkeep.runtime.resolver import (
+    CurrentResolver,
+    FailingResolver,
+    NoSuchDomain,
+    ResolverFailed,
+    SystemResolver,
+    ZoneFileResolver,
+)
 
 ZONE = """
 # a closed lab
@@ -160,3 +167,27 @@ async def test_a_silent_name_server_is_a_temporary_failure(name_server: NameServ
 async def test_no_such_address() -> None:
     with pytest.raises(NoSuchDomain):
         await SystemResolver(["127.0.0.1"]).ptr("not an address")
+
+
+async def test_a_zone_file_that_is_removed_or_spoilt_puts_mail_off(tmp_path: Path) -> None:
+    path = tmp_path / "zone"
+    path.write_text(ZONE)
+    resolver = ZoneFileResolver(path)
+    path.write_text("now this is nonsense\n")
+    with pytest.raises(ResolverFailed, match="line 1"):
+        await resolver.mx("a.test")
+    path.unlink()
+    with pytest.raises(ResolverFailed, match="No such file"):
+        await resolver.addresses("mx.a.test")
+    path.write_text(ZONE)
+    assert await resolver.addresses("mx.a.test") == ["127.0.0.1", "::1"]
+
+
+async def test_the_failing_resolver_puts_everything_off_until_it_is_replaced(tmp_path: Path) -> None:
+    current = CurrentResolver(FailingResolver("it is broken"))
+    for ask in (current.mx, current.addresses, current.txt, current.ptr):
+        with pytest.raises(ResolverFailed, match="it is broken"):
+            await ask("a.test")
+    (tmp_path / "zone").write_text(ZONE)
+    current.inner = ZoneFileResolver(tmp_path / "zone")
+    assert await current.ptr("127.0.0.1") == ["mx.a.test"]

@@ -151,3 +151,13 @@ def test_sni_chooses_another_certificate(tmp_path: Path) -> None:
     assert handshake(found.server_context(), HOST) == der("main.crt")
     assert handshake(found.server_context(), "mail.other.test") == der("second.crt")
     assert handshake(found.server_context(), "unknown.test") == der("main.crt")
+
+
+def test_more_names_are_in_the_self_signed_certificate(tmp_path: Path) -> None:
+    found = Certificates(
+        tmp_path, HOST, SystemFiles(), FakeClock(), more_names=("localhost", "127.0.0.1", "::1", HOST)
+    )
+    assert found.active.names == (HOST, "localhost", "127.0.0.1", "::1")
+    assert found.active.covers("localhost")
+    again = Certificates(tmp_path, HOST, SystemFiles(), FakeClock())  # as the engine loads it
+    assert again.active.names == found.active.names

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from postkeep.config.server import ServerConfig
 from postkeep.protocols.http.sessions import Sessions
 from postkeep.queue.queue import Queue
 from postkeep.runtime.clock import Clock
@@ -37,6 +38,8 @@ class ApiServices:
     sessions: Sessions
     status: Callable[[], Mapping[str, object]]
     control: ServiceControl | None = None
+    check_settings: Callable[[ServerConfig, ServerConfig], None] | None = None
+    """(before, after): raises ConfigError when a changed setting names what cannot be used; blocking."""
 
 
 def services_of(request: Request) -> ApiServices:

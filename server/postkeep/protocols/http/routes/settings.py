@@ -1,5 +1,6 @@
 """Settings as they are declared in config/, by section (row SET-2)."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -53,6 +54,8 @@ async def change(
         return replace(state, server=change_settings(state.server, section, body))
 
     before = services.configuration.server
+    if services.check_settings is not None:
+        await asyncio.to_thread(services.check_settings, before, change_settings(before, section, body))
     state = await services.configuration.change(edit)
     changed = _changed(getattr(before, SECTIONS[section]), getattr(state.server, SECTIONS[section]), body)
     for declaration, value in changed.values():
