@@ -4,6 +4,7 @@ import csv
 import imaplib
 import json
 import signal
+import socket
 import ssl
 import stat
 import subprocess
@@ -284,6 +285,15 @@ def test_the_demo_serves_mail_goes_on_and_keeps_to_its_folder(tmp_path: Path) ->
             passwords = dict(line.split() for line in (data / "demo-passwords.txt").read_text().splitlines())
             assert stat.S_IMODE((data / "demo-passwords.txt").stat().st_mode) == 0o600
             assert all(password in "".join(said) for password in passwords.values())
+            assert all(password.isalnum() and len(password) == 16 for password in passwords.values())
+            assert "(STARTTLS, or no TLS at all)" in "".join(said)
+            trusting = ssl.create_default_context(cafile=str(data / "sslcert" / "server.crt"))
+            for name in ("localhost", "127.0.0.1", "mail.example.test"):
+                with (
+                    socket.create_connection(("127.0.0.1", engine.ports.imaps), timeout=30) as plain,
+                    trusting.wrap_socket(plain, server_hostname=name) as secure,
+                ):
+                    assert secure.version() is not None
             with imaplib.IMAP4_SSL(
                 "127.0.0.1", engine.ports.imaps, ssl_context=ssl._create_unverified_context(), timeout=30
             ) as imap:
