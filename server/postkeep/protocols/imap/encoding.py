@@ -6,6 +6,7 @@ import time
 
 from postkeep.domain.mailbox import INBOX
 from postkeep.domain.message import Flag
+from postkeep.domain.naming import plain_quotes
 from postkeep.protocols.imap import utf7
 from postkeep.protocols.imap.syntax import MONTHS
 
@@ -87,5 +88,5 @@ class FlagNames(dict[tuple[int, int], bytes]):
 
 def single_line(text: str) -> bytes:
     """Human-readable text for a reply: one line of printable ASCII, at most 400 octets (RFC 3501 §9 text)."""
-    line = "".join(letter if " " <= letter <= "~" else "?" for letter in text)
+    line = "".join(letter if " " <= letter <= "~" else "?" for letter in plain_quotes(text))
     return line[:400].encode("ascii") or b"."
