@@ -47,11 +47,13 @@ def test_line_protocols_have_the_same_rooms(protocol: str) -> None:
         assert (folder / room).is_file(), f"protocols/{protocol}/{room} is missing"
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/architecture.md", "docs/rfc.md", "docs/performance.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "docs/architecture.md", "docs/rfc.md", "docs/performance.md"]
+)
 def test_documents_name_files_that_exist(document: str) -> None:
     text = (ROOT / document).read_text(encoding="utf-8")
     named = set(re.findall(r"`((?:[a-z0-9_]+/)+[a-z0-9_]+\.py)`", text))
-    named |= {target for target in re.findall(r"\]\(((?!http)[^)#]+)", text)}
+    named |= set(re.findall(r"\]\(((?!http)[^)#]+)", text))
     missing = []
     for name in sorted(named):
         places = (ROOT / name, (ROOT / document).parent / name, PACKAGE / name)

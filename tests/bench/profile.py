@@ -95,7 +95,9 @@ def _place(frame: FrameType | None) -> str:
         return LOOP  # a callback that only begins: what the signal met was the loop before it
     while frame is not None:
         module = _module(frame)
-        if module.startswith("postkeep.") and not module.startswith(("postkeep.app", "postkeep.cli")):
+        if module.startswith("postkeep.") and not module.startswith(
+            ("postkeep.app", "postkeep.house", "postkeep.cli")
+        ):
             return f"{module.removeprefix('postkeep.')}:{frame.f_code.co_qualname}"
         frame = frame.f_back
     return OUTSIDE

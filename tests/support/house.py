@@ -7,10 +7,10 @@ from typing import Any
 
 import httpx
 from argon2 import PasswordHasher
-from postkeep.app import House
 from postkeep.config.server import ServerConfig
 from postkeep.config.users import UsersConfig
 from postkeep.domain.account import Account, Alias, Domain, Rights
+from postkeep.house import House
 from postkeep.protocols.http.api import create_api, guarded, trusted
 from postkeep.runtime.files import SystemFiles
 from postkeep.services.configuration import Configuration, State

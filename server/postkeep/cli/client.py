@@ -105,7 +105,7 @@ async def connect(data: Path) -> AsyncIterator[Client]:
                 yield Client(http)
             return
         # Only now: most commands find an engine, and need not load one.
-        from postkeep.app import House, StoreUnusable
+        from postkeep.house import House, StoreUnusable
         from postkeep.runtime.folderlock import EngineRuns
 
         try:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
-from postkeep.app import Engine, House
+from postkeep.app import Engine
 from postkeep.cli.client import Refused
+from postkeep.house import House
 from postkeep.runtime.clock import SystemClock
 from postkeep.runtime.files import SystemFiles, replace_atomically
 from postkeep.services.accounts import NewUser

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from postkeep import __version__
-from postkeep.app import LOCK
 from postkeep.domain.errors import StorageFailed
+from postkeep.house import LOCK
 from postkeep.protocols.http.context import ApiServices
 from postkeep.protocols.http.sessions import Sessions
 from postkeep.runtime.clock import SystemClock

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from postkeep.app import House
 from postkeep.domain.errors import AlreadyExists, InUse, StorageFailed
+from postkeep.house import House
 from postkeep.services.accounts import NewUser
 from postkeep.services.configuration import State
 from postkeep.services.envelope import Client, Transaction
