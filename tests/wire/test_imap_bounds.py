@@ -15,6 +15,7 @@ import pytest
 from postkeep.domain.mailbox import NAME_LIMIT
 from postkeep.domain.message import MessageRow
 from postkeep.protocols.imap.session import searcher
+from postkeep.storage.bodies import StoredMessage
 
 from tests.support.clock import FakeClock
 from tests.support.imap import MESSAGE, ImapClient, ImapHouse, imap_house
@@ -332,11 +333,39 @@ async def test_no_bye_is_written_into_a_literal(house: ImapHouse) -> None:
     (connection,) = house.server._connections
     await until(lambda: connection._write_paused)
     house.server.disconnect("alice@example.test", "Account was disabled")
+    await until(lambda: house.server.connections == 0)  # it need not read for that
     data = await rest(client)
     assert data.startswith(b"* 1 FETCH (BODY[] {")
     assert b"BYE" not in data
     assert len(data) < 9 << 20
     assert house.logs.error.lines == []
+
+
+async def test_no_bye_is_written_into_a_literal_that_is_read(
+    house: ImapHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.deliver(b"Subject: x\r\n\r\n" + b"0123456789abcdef\r\n" * (1 << 17))
+    asked, release = asyncio.Event(), asyncio.Event()
+    read = StoredMessage.read
+
+    async def slow(self: StoredMessage, start: int = 0, length: int | None = None) -> bytes:
+        if start > 1 << 20:
+            asked.set()
+            await release.wait()
+        return await read(self, start, length)
+
+    monkeypatch.setattr(StoredMessage, "read", slow)
+    client = await house.client(select="INBOX")
+    client.send(b"z FETCH 1 BODY.PEEK[]\r\n")
+    reading = asyncio.create_task(rest(client))
+    await asyncio.wait_for(asked.wait(), 10)
+    (connection,) = house.server._connections
+    await until(lambda: connection._transport is None or not connection._transport.get_write_buffer_size())
+    house.server.disconnect("alice@example.test", "Account was disabled")
+    release.set()
+    data = await reading
+    assert data.startswith(b"* 1 FETCH (BODY[] {2359310}\r\n")
+    assert b"BYE" not in data
 
 
 async def test_a_long_command_ends_with_bye_between_two_replies(house: ImapHouse) -> None:
@@ -424,8 +453,6 @@ async def test_a_long_literal_that_turns_out_damaged_ends_the_connection(tmp_pat
 async def test_an_error_in_the_middle_of_a_literal_ends_the_connection(
     house: ImapHouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from postkeep.storage.bodies import StoredMessage
-
     await house.deliver(b"Subject: x\r\n\r\n" + b"0123456789abcdef\r\n" * (1 << 17))
     read = StoredMessage.read
 
@@ -459,7 +486,8 @@ async def test_an_append_that_fails_in_an_unforeseen_way_is_answered(
 
     monkeypatch.setattr(house.mailboxes, "incoming", broken if where == "incoming" else incoming)
     client = await house.client()
-    assert (await client.append(MESSAGE, plus=plus)) == [b"NO [SERVERBUG] Internal error"]
+    long = MESSAGE + b"0123456789abcdef\r\n" * 50_000
+    assert (await client.append(long, plus=plus)) == [b"NO [SERVERBUG] Internal error"]
     assert (await client.command("NOOP")) == [b"OK NOOP completed"]
     monkeypatch.undo()
     assert (await client.append(MESSAGE, plus=plus))[-1].startswith(b"OK [APPENDUID")
@@ -570,6 +598,9 @@ async def test_deleting_the_selected_mailbox_unselects_it(house: ImapHouse) -> N
     assert await client.command("DELETE x") == [b"OK DELETE completed"]
     assert await client.command("FETCH 1 UID") == [b"BAD FETCH: no mailbox is selected"]
     assert await client.command("NOOP") == [b"OK NOOP completed"]
+    await client.command("SELECT INBOX")
+    assert await client.command("RENAME inbox/ Old") == [b"OK RENAME completed"]
+    assert await client.command("FETCH 1 UID") == [b"BAD FETCH: no mailbox is selected"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """CREATE, DELETE, RENAME, SUBSCRIBE and UNSUBSCRIBE (RFC 3501 §6.3.3–§6.3.7, RFC 6154 §3)."""
 
-from postkeep.domain.mailbox import INBOX, Role
+from postkeep.domain.mailbox import Role
 from postkeep.protocols.imap.session.session import No, Session
 from postkeep.protocols.imap.syntax import Cursor
 
@@ -41,11 +41,8 @@ async def delete(session: Session, cursor: Cursor) -> bytes:
     cursor.space()
     name = cursor.mailbox()
     cursor.end()
-    mailbox = session.mailboxes.mailbox(session.account, name)
     await session.mailboxes.delete_mailbox(session.account, name, origin=session)
-    view = session.view
-    if view is not None and view.mailbox.id == mailbox.id:
-        session.unselect()
+    _unselect_deleted(session)
     return b"OK DELETE completed"
 
 
@@ -56,11 +53,15 @@ async def rename(session: Session, cursor: Cursor) -> bytes:
     new_name = cursor.mailbox()
     cursor.end()
     await session.mailboxes.rename_mailbox(session.account, name, new_name, origin=session)
-    view = session.view
-    if view is not None and view.mailbox.name == INBOX and name.upper() == INBOX:
-        # Its messages have gone away with their mailbox; INBOX starts anew with another UIDVALIDITY.
-        session.unselect()
+    # INBOX's messages have gone away with their mailbox; it starts anew with another UIDVALIDITY.
+    _unselect_deleted(session)
     return b"OK RENAME completed"
+
+
+def _unselect_deleted(session: Session) -> None:
+    """After a command of our own, which was heard of as everybody's changes are, nobody needs a BYE."""
+    if session.view is not None and session.view.gone:
+        session.unselect()
 
 
 async def subscribe(session: Session, cursor: Cursor) -> bytes:

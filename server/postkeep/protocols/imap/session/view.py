@@ -197,8 +197,6 @@ class View:
                     self._flags[row.uid] = row
 
     def _note_mailboxes(self, change: MailboxesChanged) -> None:
-        if change.origin is self.origin:
-            return  # the command leaves the mailbox itself, once it has succeeded
         if self.mailbox.id in change.removed:
             self.gone = True
             return
