@@ -217,7 +217,7 @@ async def test_attack_long_search_leaves_others_their_turn(house: ImapHouse) -> 
         await other.command("NOOP")
         longest = max(longest, time.monotonic() - started)
     assert (await search)[0].count(b" ") == 1201
-    assert longest < 0.25
+    assert longest < 0.4
 
 
 async def test_attack_list_patterns_longer_than_any_name(house: ImapHouse) -> None:
@@ -245,7 +245,7 @@ async def test_attack_long_list_leaves_others_their_turn(house: ImapHouse) -> No
         await other.command("NOOP")
         longest = max(longest, time.monotonic() - started)
     assert await listing == [b"OK LIST completed"]
-    assert longest < 0.25
+    assert longest < 0.4
 
 
 # --- IDLE -------------------------------------------------------------------------------------------

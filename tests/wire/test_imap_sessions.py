@@ -239,7 +239,7 @@ async def test_authenticate_plain_and_login(house: ImapHouse, initial: bool) -> 
     assert base64.b64decode((await client.line())[2:]) == b"Password:"
     client.send(base64.b64encode(b"secret") + b"\r\n")
     assert (await client.until(b"a"))[-1].startswith(b"OK")
-    assert house.authenticator.tried[-1][2:] == ("127.0.0.1", "imap")
+    assert house.authenticator.tried[-1][2:] == ("127.0.0.1", "IMAP")
 
 
 @pytest.mark.parametrize(
