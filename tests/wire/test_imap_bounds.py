@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from postkeep.domain.mailbox import NAME_LIMIT
 from postkeep.domain.message import MessageRow
-from postkeep.protocols.imap.session import searcher
+from postkeep.protocols.imap.session import content
 from postkeep.storage.bodies import StoredMessage
 
 from tests.support.clock import FakeClock
@@ -161,13 +161,13 @@ async def test_attack_search_with_many_texts_decodes_each_part_once(
     await house.deliver(FLOWED + (b"=C3=A4" * 12 + b"=\r\n") * 8000 + b" needle\r\n")
     client = await house.client(select="INBOX")
     decoded: list[threading.Thread] = []
-    part_text = searcher.part_text
+    part_text = content.part_text
 
     def watched(*arguments: Any) -> str:
         decoded.append(threading.current_thread())
         return part_text(*arguments)
 
-    monkeypatch.setattr(searcher, "part_text", watched)
+    monkeypatch.setattr(content, "part_text", watched)
     program = " ".join(f"NOT BODY q{number}" for number in range(30))
     assert (await client.command(f"SEARCH {program} BODY NEEDLE"))[0] == b"* SEARCH 1"
     assert len(decoded) == 1
