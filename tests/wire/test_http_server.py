@@ -1,6 +1,7 @@
 """uvicorn's protocol with our bounds, in this process: slow headers, slow bodies, too many connections."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -70,6 +71,25 @@ async def test_a_header_dripped_in_between_requests_is_hung_up_on(
         writer.write(b"GET / HTTP/1.1\r\nX: y")
         assert await everything(reader) == b""
         writer.close()
+
+
+async def test_a_body_that_nobody_reads_cannot_go_on_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attack: the answer (a refusal) is given, and the sender keeps the connection by never ending."""
+    monkeypatch.setattr(server_module, "MESSAGE_SECONDS", 0.3)
+    limiter = ConnectionLimiter(10, 10)
+    async with serving(tmp_path, FRONT, limiter) as port:
+        reader, writer = await connect(port)
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nx")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 405")
+        async with asyncio.timeout(5):
+            while not reader.at_eof():
+                writer.write(b"x")
+                with contextlib.suppress(TimeoutError, ConnectionError):
+                    await asyncio.wait_for(reader.read(1000), 0.05)
+        writer.close()
+    assert limiter.open == 0
 
 
 async def test_connections_are_bounded(tmp_path: Path) -> None:

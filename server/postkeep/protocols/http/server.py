@@ -21,6 +21,8 @@ from postkeep.runtime.unixsocket import reachable
 HEADER_LIMIT = 32_768
 """Octets of a request line and its header fields."""
 HEADER_SECONDS = 30.0
+MESSAGE_SECONDS = 90.0
+"""From the end of a request's header to the end of its body, whether or not anybody reads the body."""
 KEEP_ALIVE_SECONDS = 15
 STOP_SECONDS = 3
 _REFUSALS = {431: b"The header is too large", 503: b"Too many connections"}
@@ -79,9 +81,12 @@ class _Connection(HttpToolsProtocol):
         self._in_header = False
         self._header_octets = 0
         self._stop_timer()
+        # A refused request's body is read by nobody: without this its sender could take for ever.
+        self._header_timer = self.loop.call_later(MESSAGE_SECONDS, self.transport.close)
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
+        self._stop_timer()
         super().on_message_complete()
         self._in_header = True  # the next request's
 
