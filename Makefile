@@ -5,6 +5,7 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/pytest -c server/pyproject.toml --rootdir .
 OFFSET ?= 10000
 DATA ?= var
@@ -18,11 +19,16 @@ help: ## List the targets
 .PHONY: setup
 setup: $(VENV)/.ready ## Only the set-up: .venv with the locked dependencies
 
-$(VENV)/.ready: server/requirements-dev.lock server/pyproject.toml .ci/apt
+# What has no wheel (netifaces, python-packer) is built with the locked setuptools, not with whatever is newest.
+LOCKS := server/requirements-build.lock server/requirements-dev.lock
+PACKAGES := server appliance console
+PYTHON := server appliance console ovf packer tests
+
+$(VENV)/.ready: $(LOCKS) $(PACKAGES:%=%/pyproject.toml) .ci/apt
 	@.ci/apt python
 	test -x $(BIN)/python || $$(.ci/apt which-python) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r server/requirements-dev.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable server 
+	$(foreach lock,$(LOCKS),$(PIP) --require-hashes --no-build-isolation -r $(lock) &&) true
+	$(PIP) --no-deps --no-build-isolation $(PACKAGES:%=--editable %)
 	@touch $@
 
 .PHONY: clients
@@ -43,15 +49,15 @@ test: setup clients ## All tests but the long ones
 
 .PHONY: check
 check: setup ## Lint, types, layers
-	$(BIN)/ruff format --check --config server/pyproject.toml server tests
-	$(BIN)/ruff check --config server/pyproject.toml server tests
-	$(BIN)/mypy --config-file server/pyproject.toml server/postkeep
+	$(BIN)/ruff format --check --config server/pyproject.toml $(PYTHON)
+	$(BIN)/ruff check --config server/pyproject.toml $(PYTHON)
+	$(BIN)/mypy --config-file server/pyproject.toml server/postkeep appliance/postkeep_appliance console/postkeep_console
 	cd server && ../$(BIN)/lint-imports
 
 .PHONY: format
 format: setup ## Put all Python into its one layout
-	$(BIN)/ruff format --config server/pyproject.toml server tests
-	$(BIN)/ruff check --fix --config server/pyproject.toml server tests
+	$(BIN)/ruff format --config server/pyproject.toml $(PYTHON)
+	$(BIN)/ruff check --fix --config server/pyproject.toml $(PYTHON)
 
 .PHONY: test-crash
 test-crash: setup ## Kill the engine 50 times under load, cut the power at 300 points
