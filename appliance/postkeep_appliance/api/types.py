@@ -1,9 +1,9 @@
 """The words between agent and console: frozen values, one Struct a call with the answer that it gets.
 
 On the Unix socket each line is one JSON value (api/codec.py): a `Request` one way; `Answer`, `Progress` or
-`Failure` with the same id the other. Calls that change something need a session (`Unlock`), except while the
-machine still has its first password and the call says so. All fields that hold secrets are named `*password*`;
-they are never logged and never echoed.
+`Failure` with the same id the other. Every call but OPEN_CALLS needs a session (`Unlock`); one that must change
+the password first may do nothing else. All fields that hold secrets are named `*password*`; they are never
+logged and never echoed.
 """
 
 from enum import StrEnum
@@ -163,7 +163,7 @@ class ChangePassword(Struct, frozen=True, tag=True):
 
 
 class SetUp(Struct, frozen=True, tag=True):
-    """-> Progress…, Done. The first start (CON-2): sets the host name, prepares the store, starts the engine."""
+    """-> Progress…, Done. The first start (CON-2): host name, store, domain, administrator, engine."""
 
     hostname: str
     domain: str
