@@ -1,9 +1,9 @@
 """The words between agent and console: frozen values, one Struct a call with the answer that it gets.
 
 On the Unix socket each line is one JSON value (api/codec.py): a `Request` one way; `Answer`, `Progress` or
-`Failure` with the same id the other. Every call but OPEN_CALLS needs a session (`Unlock`); one that must change
-the password first may do nothing else. All fields that hold secrets are named `*password*`; they are never
-logged and never echoed.
+`Failure` with the same id the other. Every call but OPEN_CALLS needs a session (`Unlock`); one that must
+change the password first may do nothing else. All fields that hold secrets are named `*password*`; they are
+never logged and never echoed.
 """
 
 from enum import StrEnum
