@@ -138,10 +138,13 @@ def compare(stage: contenders.Stage, options: argparse.Namespace) -> int:
                     count = (case.theirs if name == "peers" else case.ours) // options.divide
                     result = measure(starters[name], case, reuse, count)
                     table.add(case, reuse, name, result)
-                    if options.verbose:
-                        print(
-                            f"  round {number + 1}: {case.label} {'reused' if reuse else 'new'} {name}: {result}"
-                        )
+                    kind = "reused" if reuse else "new"
+                    print(
+                        f"  round {number + 1} of {options.rounds}: {case.label} {kind} {name}: "
+                        f"{result.rate:,.0f} msg/s, {result.cpu:.2f} CPU-ms a message",
+                        file=sys.stderr,
+                        flush=True,
+                    )
     missed = []
     for reuse in kinds:
         for case in cases:
@@ -200,7 +203,6 @@ def main() -> int:
     parser.add_argument(
         "--folder", type=Path, help="where to put the data (a disk; default: the temporary folder)"
     )
-    parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args()
     options.divide = 4 if options.quick else 1
     options.rounds = 1 if options.quick else options.rounds
