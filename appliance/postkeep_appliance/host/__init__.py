@@ -1,1 +1,1 @@
-"""What the agent does to the machine: one port, a real host (Debian) and a dry-run host."""
+"""The machine as typed ports (port.py), for real (debian.py) and in memory (dryrun.py)."""
