@@ -25,6 +25,7 @@ from postkeep.runtime.clock import Clock, SystemClock
 from postkeep.runtime.limits import ConnectionLimiter
 from postkeep.runtime.listeners import Listeners
 from postkeep.runtime.memory import give_back_big_blocks, resident
+from postkeep.runtime.systemd import ServiceManager
 from postkeep.services import settingchecks
 from postkeep.services.control import ServiceControl
 from postkeep.storage.compaction import Compactor
@@ -205,11 +206,14 @@ async def serve(
     engine: Engine,
     ready: Callable[[Engine], None],
     before: Callable[[asyncio.Event], Awaitable[bool]] | None = None,
+    manager: ServiceManager | None = None,
 ) -> None:
     """Run until SIGTERM or SIGINT. `ready` is called once all listeners are open.
 
     `before` runs first (the first set-up); it is given the event of the signals, and ends all by False.
+    `manager` is told how far we are.
     """
+    manager = manager or ServiceManager("", 0, SystemClock())
     give_back_big_blocks()
     ending = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -218,13 +222,18 @@ async def serve(
     try:
         if before is not None and not await before(ending):
             return
-        await engine.start()
+        with manager.patience("reading the mail store"):
+            await engine.start()
         try:
+            manager.ready(f"serving {engine.house.configuration.server.hostname}")
             ready(engine)
             await ending.wait()
         finally:
-            await engine.stop()
+            manager.stopping("finishing what is under way")
+            with manager.patience("finishing what is under way"):
+                await engine.stop()
     finally:
+        manager.close()
         for number in (signal.SIGTERM, signal.SIGINT):
             with contextlib.suppress(ValueError):
                 loop.remove_signal_handler(number)

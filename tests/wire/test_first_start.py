@@ -100,6 +100,53 @@ def test_init_from_the_command_line_ends_the_waiting(fresh: Fresh) -> None:
     assert fresh.stop() == 0
 
 
+def test_the_code_lies_where_root_can_read_it_while_it_is_good(fresh: Fresh) -> None:
+    path = fresh.data / "run" / "setup-code"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.read_text() == fresh.code + "\n"
+    for _ in range(CODE_TRIES):
+        fresh.client.post("/api/v1/setup", json=SETUP | {"code": "AAAA-AAAA-AAAA"})
+    renewed = path.read_text().strip()
+    assert renewed != fresh.code
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert fresh.client.post("/api/v1/setup", json=SETUP | {"code": renewed}).status_code == 201
+    assert fresh.ready()
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_remote_administration_is_chosen_at_the_set_up(fresh: Fresh, remote: bool) -> None:
+    chosen = {"remote_administration": True} if remote else {}
+    assert fresh.client.post("/api/v1/setup", json=SETUP | chosen | {"code": fresh.code}).status_code == 201
+    assert fresh.ready()
+    shown = subprocess.run(
+        [POSTKEEP, "setting", "get", "RemoteAdministration", "--data", fresh.data],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown.stdout.strip() == str(int(remote))
+
+
+@pytest.mark.parametrize("option", ["", "--no-remote-administration", "--remote-administration"])
+def test_remote_administration_is_an_option_of_init(tmp_path: Path, option: str) -> None:
+    names = ["--hostname", "mail.example.test", "--domain", "example.test", "--admin", "root"]
+    subprocess.run(
+        [POSTKEEP, "init", "--data", tmp_path, *names, "--password-file", "-", *([option] if option else [])],
+        input="Sehr-geheim1\n",
+        text=True,
+        check=True,
+        capture_output=True,
+    )
+    shown = subprocess.run(
+        [POSTKEEP, "setting", "get", "RemoteAdministration", "--data", tmp_path],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown.stdout.strip() == str(int(option == "--remote-administration"))
+
+
 def test_it_can_be_stopped_while_it_waits(fresh: Fresh) -> None:
     assert fresh.stop() == 0
     assert not (fresh.data / "mailserver.cfg").exists()

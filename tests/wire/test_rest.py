@@ -296,6 +296,24 @@ async def test_remote_administration_is_off_at_first(api: Api, path: str) -> Non
     assert (await client.get(path)).status_code == 403
 
 
+@pytest.mark.parametrize("field", ["X-Forwarded-For", "Forwarded", "X-Real-IP"])
+async def test_a_header_makes_no_peer_local(api: Api, field: str) -> None:
+    value = "for=127.0.0.1" if field == "Forwarded" else "127.0.0.1"
+    answer = await (await api.as_("write", "203.0.113.5")).get("/session", headers={field: value})
+    assert answer.status_code == 403
+
+
+async def test_a_refused_host_reads_what_to_do(api: Api) -> None:
+    client = await api.as_("write", "203.0.113.5")
+    answer = await client.get("/session")
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "postkeep setting set RemoteAdministration 1" in answer.json()["detail"]
+    page = await client.get("https://admin.test/admin")
+    assert page.status_code == 403
+    assert page.headers["content-type"].startswith("text/plain")
+    assert "postkeep setting set RemoteAdministration 1" in page.text
+
+
 async def test_remote_administration_switched_on_and_limited(api: Api) -> None:
     root, far = await api.as_("root"), await api.as_("write", "203.0.113.5")
     await root.patch("/settings/Security", json={"RemoteAdministration": True})

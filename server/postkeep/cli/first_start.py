@@ -1,6 +1,7 @@
 """`postkeep serve` on a folder that is not set up: the administration's port alone, until it is (SET-1)."""
 
 import asyncio
+import contextlib
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,14 +11,17 @@ from postkeep.protocols.http.first_start import OneTimeCode, create_first_start_
 from postkeep.protocols.http.server import HttpServer
 from postkeep.runtime.certificates import Certificates
 from postkeep.runtime.clock import Clock
-from postkeep.runtime.files import Files
+from postkeep.runtime.files import Files, replace_atomically
 from postkeep.runtime.limits import ConnectionLimiter
 from postkeep.runtime.listeners import Listeners
 from postkeep.runtime.logs import Logs
+from postkeep.runtime.systemd import ServiceManager
 from postkeep.services.passwords import PasswordHashes
 from postkeep.services.setup import Setup, is_set_up, make_folders, set_up
 
 _ADMINISTRATION = next(kind for kind in SERVICES if kind.name == "admin")
+CODE_FILE = "run/setup-code"
+"""Holds the one-time code while it is good, for the appliance's console (root alone may read it)."""
 _CONNECTIONS, _PER_ADDRESS = 100, 20
 _LOOK_SECONDS = 1.0
 """How often to look whether `postkeep init` did it meanwhile."""
@@ -35,6 +39,7 @@ class FirstStart:
         clock: Clock,
         files: Files,
         say: Callable[[str], None],
+        manager: ServiceManager,
     ) -> None:
         self._data = data
         self._port = _ADMINISTRATION.port + offset
@@ -42,11 +47,13 @@ class FirstStart:
         self._clock = clock
         self._files = files
         self._say = say
+        self._manager = manager
         self._done = asyncio.Event()
 
     async def run(self, ending: asyncio.Event) -> bool:
         """Whether the folder is set up now; False when `ending` came first."""
         if is_set_up(self._data, self._files):
+            self._forget_code()  # of a start that was killed
             return True
         make_folders(self._data, self._files)
         logs = Logs(self._data / "store" / "logs", self._clock)
@@ -67,6 +74,7 @@ class FirstStart:
             return account.key
 
         def tell(code: str) -> None:
+            replace_atomically(self._files, self._data / CODE_FILE, f"{code}\n".encode())
             text = f"one-time code for the first set-up: {code}"
             logs.security.write(text[0].upper() + text[1:])
             self._say(text)
@@ -85,11 +93,17 @@ class FirstStart:
                 f"{self._data} is not set up: POST https://this-host:{self._port}/api/v1/setup, "
                 f"or run: postkeep init --data {self._data} (see --help)"
             )
+            self._manager.ready("not set up yet: waiting for the first set-up")
             return await self._wait(ending)
         finally:
+            self._forget_code()
             await listeners.stop()
             await http.stop()
             hashes.close()
+
+    def _forget_code(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._files.unlink(self._data / CODE_FILE)
 
     def _places(self) -> list[tuple[str, int]]:
         defaults = ServiceSettings(address=self._address)

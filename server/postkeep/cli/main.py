@@ -1,5 +1,6 @@
 """postkeep: the command line's entry."""
 
+import os
 from pathlib import Path
 
 import click
@@ -47,6 +48,12 @@ def version() -> None:
 @click.option("--hostname", required=True, help="DNS name of this server, like mail.example.com.")
 @click.option("--domain", required=True, help="The primary e-mail domain, like example.com.")
 @click.option("--admin", required=True, help="Name of the first administrator, who is a user too.")
+@click.option(
+    "--remote-administration/--no-remote-administration",
+    default=False,
+    show_default=True,
+    help="Whether other hosts may administer, or only this machine itself (setting RemoteAdministration).",
+)
 @password_options
 @data_option
 def init(
@@ -55,6 +62,7 @@ def init(
     admin: str,
     password_file: str | None,
     password_stdin: bool,
+    remote_administration: bool,
     data: Path,
 ) -> None:
     """Set a data folder up: layout, configuration, administrator, self-signed certificate."""
@@ -63,9 +71,8 @@ def init(
     from postkeep.services.passwords import PasswordHashes
     from postkeep.services.setup import Setup, set_up
 
-    setup = Setup(
-        hostname, domain, admin, read_password(password_file, password_stdin, ask=f"Password of {admin}")
-    )
+    password = read_password(password_file, password_stdin, ask=f"Password of {admin}")
+    setup = Setup(hostname, domain, admin, password, remote_administration)
 
     async def work() -> str:
         hashes = PasswordHashes()
@@ -96,12 +103,14 @@ def serve(port_offset: int, address: str | None, data: Path) -> None:
     from postkeep.cli.first_start import FirstStart
     from postkeep.runtime.clock import SystemClock
     from postkeep.runtime.files import SystemFiles
+    from postkeep.runtime.systemd import ServiceManager
 
     data = data.absolute()
     if not data.is_dir():
         raise click.ClickException(f"{data} does not exist; run: postkeep init --data {data} (see --help)")
 
     async def work() -> None:
+        manager = ServiceManager.from_environment(os.environ, SystemClock())
         first = FirstStart(
             data,
             port_offset,
@@ -109,9 +118,10 @@ def serve(port_offset: int, address: str | None, data: Path) -> None:
             clock=SystemClock(),
             files=SystemFiles(),
             say=lambda text: click.echo(text, err=True),
+            manager=manager,
         )
         engine = Engine(data, port_offset, address=address)
-        await serve_engine(engine, lambda _: click.echo("ready"), first.run)
+        await serve_engine(engine, lambda _: click.echo("ready"), first.run, manager)
 
     try:
         uvloop.run(work())

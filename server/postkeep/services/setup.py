@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from postkeep.config.general import GeneralSettings
+from postkeep.config.security import SecuritySettings
 from postkeep.config.server import ServerConfig
 from postkeep.config.users import UsersConfig
 from postkeep.domain.account import Account, Domain, Rights
@@ -42,6 +43,7 @@ class Setup(NamedTuple):
     domain: str
     administrator: str
     password: str
+    remote_administration: bool = False
 
 
 def is_set_up(folder: Path, files: Files) -> bool:
@@ -77,7 +79,11 @@ async def set_up(
     make_folders(folder, files)
     Certificates(folder / "sslcert", hostname, files, clock, more_names=certificate_names)
     account = Account(name, domain, await hashes.make(setup.password), rights=Rights.WRITE)
-    server = ServerConfig(general=GeneralSettings(hostname=hostname), domains=(Domain(domain, primary=True),))
+    server = ServerConfig(
+        general=GeneralSettings(hostname=hostname),
+        security=SecuritySettings(remote_administration=setup.remote_administration),
+        domains=(Domain(domain, primary=True),),
+    )
     configuration.create(State(server, UsersConfig({account.key: account})))
     return account
 

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from postkeep.config.security import SecuritySettings
@@ -35,6 +36,10 @@ _PUBLIC = {
     ("GET", "/admin"),
 }
 _WORST_LOGIN = 4_096
+REMOTE_REFUSED = (
+    "administration from this address is switched off; to allow it, run on the server itself:"
+    " postkeep setting set RemoteAdministration 1 (the setting AdministrationNetworks may limit it)"
+)
 _NO_STORE = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 
 
@@ -64,7 +69,10 @@ class Access:
         limit = BATCH_LIMIT if scope["path"] in _BATCHES else BODY_LIMIT
         try:
             if not self._trusted:
-                self._check_origin(peer, headers)
+                if not may_administer(peer, self._settings()):
+                    await _refuse_remote(scope["path"])(scope, receive, send)
+                    return
+                _check_origin(headers)
             if (
                 headers.get("content-length", "0").isdecimal()
                 and int(headers.get("content-length", 0)) > limit
@@ -76,17 +84,6 @@ class Access:
             await problem_of(error)(scope, receive, send)
             return
         await self._app(scope, BoundedBody(receive, limit), with_headers(send))
-
-    def _check_origin(self, peer: str, headers: Headers) -> None:
-        """WEB-3, and nothing that another web site makes a browser send."""
-        settings = self._settings()
-        if not may_administer(peer, settings):
-            raise Denied("administration from this address is switched off")
-        origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
-            raise Denied("this request was made by another web site")
-        if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-            raise Denied("this request was made by another web site")
 
     async def _who(self, scope: Scope, headers: Headers, peer: str) -> Administrator | None:
         if self._trusted:
@@ -106,12 +103,33 @@ class Access:
         raise AuthenticationFailed("log in with HTTP Basic or a session token")
 
 
+def _check_origin(headers: Headers) -> None:
+    """Nothing that another web site makes a browser send."""
+    origin = headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+        raise Denied("this request was made by another web site")
+    if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        raise Denied("this request was made by another web site")
+
+
+def _refuse_remote(path: str) -> Response:
+    """Says how to switch it on, not whether it is off or limited: that is nobody's business out there."""
+    if path.startswith("/api"):
+        return problem(403, REMOTE_REFUSED, _NO_STORE)
+    return PlainTextResponse(f"{REMOTE_REFUSED}.\n", 403, _NO_STORE)
+
+
 def may_administer(peer: str, settings: SecuritySettings) -> bool:
-    """Whether requests from this address may administer (WEB-3). The machine itself always may."""
+    """Whether requests from this address may administer (WEB-3). The machine itself always may.
+
+    `peer` is the connection's own address: what a header says of it is never believed.
+    """
     try:
         address = ipaddress.ip_address(peer.partition("%")[0])
     except ValueError:
         return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped  # ::ffff:192.0.2.1, as a socket for both families says it
     if address.is_loopback:
         return True
     if not settings.remote_administration:

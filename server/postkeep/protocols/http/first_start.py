@@ -41,6 +41,9 @@ class SetupRequest(BaseModel):
     domain: str = Field(max_length=255, description="The primary e-mail domain, like example.com")
     administrator: str = Field(max_length=64, description="Name of the first administrator, a user too")
     password: str = Field(max_length=1_024, description="The administrator's password")
+    remote_administration: bool = Field(
+        False, description="Whether other hosts than the server itself may administer from then on"
+    )
 
 
 class OneTimeCode:
@@ -90,7 +93,9 @@ def create_first_start_api(
         if not code.check(body.code):
             logs.security.write(f"First set-up: wrong one-time code from {peer}")
             raise Denied("the one-time code is wrong; the console and the log show it")
-        account = await set_up(Setup(body.hostname, body.domain, body.administrator, body.password))
+        account = await set_up(
+            Setup(body.hostname, body.domain, body.administrator, body.password, body.remote_administration)
+        )
         logs.config.write(f"First set-up done from {peer}: administrator {account}")
         return {"administrator": account}
 
