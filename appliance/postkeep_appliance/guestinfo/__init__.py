@@ -1,0 +1,1 @@
+"""What the hypervisor says at the deployment: OVF environment and guestinfo, read, checked, wiped."""
