@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from postkeep.protocols.imap.connection import READ_HIGH, WRITE_HIGH
+from postkeep.protocols.imap.connection import ImapConnection
+from postkeep.protocols.wire import WRITE_HIGH
 from postkeep.runtime.files import SystemFiles
-from postkeep.runtime.limits import ConnectionLimiter
 
 from tests.support.clock import FakeClock
 from tests.support.imap import MESSAGE, ImapClient, ImapHouse, imap_house
@@ -257,13 +257,13 @@ async def test_a_client_that_does_not_read_is_bounded_and_hung_up_on(tmp_path: P
         (connection,) = house.server._connections
         assert connection._transport is not None
         assert connection._transport.get_write_buffer_size() < WRITE_HIGH + (1 << 19)
-        assert connection.codec.buffered <= READ_HIGH + 65_536 * 4
+        assert connection.codec.buffered <= ImapConnection.READ_HIGH + 65_536 * 4
         await _advance(clock, 301)
         await _until(lambda: house.server.connections == 0)
 
 
 async def test_connections_from_one_address_are_bounded(house: ImapHouse) -> None:
-    house.server._limiter = house.limiter = ConnectionLimiter(10, 2)
+    house.limiter.total, house.limiter.per_address = 10, 2
     first, second = await house.client(), await house.client()
     third = await house.client(login=False)
     assert third.greeting == b"* BYE Too many connections"

@@ -20,13 +20,13 @@ from postkeep.protocols.smtp.link import SmtpLink
 from tests.support.smtp import HOST, SmtpClient, smtp_world
 
 OVERRIDDEN = {
-    "__init__", "_authenticate", "_cb_client_connected", "_create_envelope", "_create_session", "_getaddr",
+    "__init__", "_cb_client_connected", "_create_envelope", "_create_session", "_getaddr",
     "_handle_client", "_reset_timeout", "_timeout_cb", "auth_LOGIN", "auth_PLAIN", "connection_lost",
     "connection_made", "eof_received", "push", "smtp_AUTH", "smtp_DATA", "smtp_QUIT", "smtp_STARTTLS",
 }  # fmt: skip
 LEANED_ON = {
     "__del__", "_call_handler_hook", "_getparams", "_set_post_data_state", "_set_rset_state",
-    "_strip_command_keyword", "_syntax_available", "challenge_auth", "check_auth_needed", "check_helo_needed",
+    "_strip_command_keyword", "_syntax_available", "check_auth_needed", "check_helo_needed",
     "smtp_EHLO", "smtp_EXPN", "smtp_HELO", "smtp_HELP", "smtp_MAIL", "smtp_NOOP", "smtp_RCPT", "smtp_RSET",
     "smtp_VRFY",
 }  # fmt: skip
@@ -34,7 +34,6 @@ LEANED_ON = {
 HASHES: dict[str, str] = {
     "__del__": "bdfddff9796a4d50",
     "__init__": "8a9ca80f23ad9bf2",
-    "_authenticate": "4252dad9a1780535",
     "_call_handler_hook": "6ff23a6634ea0307",
     "_cb_client_connected": "a73e95bb7f362ab9",
     "_create_envelope": "54afceea638744d4",
@@ -50,7 +49,6 @@ HASHES: dict[str, str] = {
     "_timeout_cb": "10a7351f9bec2818",
     "auth_LOGIN": "f121f6cb809cc2ad",
     "auth_PLAIN": "71fe14c537cc5039",
-    "challenge_auth": "7ca4c59374e53538",
     "check_auth_needed": "812bbc794078b1b0",
     "check_helo_needed": "9829bb73251c983e",
     "connection_lost": "d3bf6349bc3c25c1",
@@ -211,8 +209,12 @@ async def _play(client: SmtpClient, lines: list[bytes]) -> list[tuple[bytes, lis
 async def test_stock_and_subclass_answer_alike(name: str) -> None:
     loop = asyncio.get_running_loop()
 
+    class Stock(SMTP):
+        AuthLoginUsernameChallenge = "Username:"  # as most servers ask
+        AuthLoginPasswordChallenge = "Password:"
+
     def stock() -> SMTP:
-        return SMTP(
+        return Stock(
             _StockHandler(),
             hostname="mail.example.test",
             ident="ESMTP Postkeep",

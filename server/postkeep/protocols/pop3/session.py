@@ -10,15 +10,12 @@ from postkeep.domain.errors import CorruptRecord, PostkeepError, StorageFailed, 
 from postkeep.protocols.pop3.codec import Fault, err, ok, parse
 from postkeep.protocols.pop3.maildrop import Maildrop, MaildropLocks
 from postkeep.protocols.pop3.state import LEGAL, State
+from postkeep.protocols.wire import Disconnected
 from postkeep.runtime.certificates import Certificates
 from postkeep.runtime.clock import Clock
 from postkeep.runtime.logs import Logs
 from postkeep.services.authentication import Authenticator
 from postkeep.services.mailboxes import MailboxService
-
-
-class Disconnected(Exception):
-    """The client is gone; unwinds the command under way."""
 
 
 class Refused(Exception):

@@ -6,14 +6,14 @@ link.py the wire side. tests/unit/smtp/test_cut.py holds the hashes of all that 
 """
 
 import asyncio
-import base64
 from collections.abc import Callable
 from typing import Any
 
-from aiosmtpd.smtp import MISSING, AuthResult, LoginPassword, TLSSetupException, sanitize, syntax
+from aiosmtpd.smtp import AuthResult, TLSSetupException, sanitize, syntax
 
+from postkeep.protocols.sasl import Challenge, Exchange, Fault, SaslError
 from postkeep.protocols.smtp import parameters
-from postkeep.protocols.smtp.authentication import verify
+from postkeep.protocols.smtp.authentication import REPLIES, failed, verify
 from postkeep.protocols.smtp.codec import parse_command, parse_path
 from postkeep.protocols.smtp.data import DataPhase
 from postkeep.protocols.smtp.link import SmtpLink
@@ -205,43 +205,27 @@ class SmtpConnection(SmtpLink):
         await super().smtp_AUTH(arg)
 
     async def auth_PLAIN(self, _: Any, args: list[str]) -> AuthResult:
-        """aiosmtpd's ignores the authorization identity (RFC 4616 §2: authzid NUL authcid NUL password)."""
-        args = _with_empty_response(args)
-        if len(args) == 1:
-            message = await self.challenge_auth("")
-            if message is MISSING:
-                return AuthResult(success=False)
-        else:
-            try:
-                message = base64.b64decode(args[1], validate=True)
-            except ValueError:
-                await self.push("501 5.5.2 Can't decode base64")
-                return AuthResult(success=False, handled=True)
-        parts = message.split(b"\0")
-        if len(parts) != 3:
-            await self.push("501 5.5.2 Can't split auth value")
-            return AuthResult(success=False, handled=True)
-        identity, login, password = parts
-        return await self._verify(self._authenticate("PLAIN", LoginPassword(login, password)), identity)
+        return await self._exchange(args)
 
     async def auth_LOGIN(self, _: Any, args: list[str]) -> AuthResult:
-        return await self._verify(await super().auth_LOGIN(_, _with_empty_response(args)))
+        return await self._exchange(args)
 
-    def _authenticate(self, mechanism: str, auth_data: Any) -> AuthResult:
-        """aiosmtpd asks here, in the middle of its mechanism; we answer after it (_verify), off the loop."""
-        return AuthResult(success=False, handled=False, auth_data=auth_data)
-
-    async def _verify(self, result: AuthResult, identity: bytes = b"") -> AuthResult:
-        credentials = result.auth_data
-        if not isinstance(credentials, LoginPassword):
-            return result  # answered already: not base64, cancelled, …
+    async def _exchange(self, args: list[str]) -> AuthResult:
+        """Ours, not aiosmtpd's: those ignore the authorization identity, and verify on the loop."""
+        mechanism, *initial = args
+        try:
+            exchange = Exchange(mechanism)
+            step = exchange.begin(initial[0].encode() if initial else None)
+            while isinstance(step, Challenge):
+                await self.push(b"334 " + step.line)
+                step = exchange.answer((await self._input.readline()).rstrip(b"\r\n"))
+        except SaslError as error:
+            if error.fault is Fault.NOT_TEXT:  # no account has such a name or password
+                return failed(self._server, self._state[0].client)
+            await self.push(REPLIES[error.fault])
+            return AuthResult(success=False, handled=True)
         self._busy = True
         try:
-            return await verify(self._server, self._state[0].client, credentials, identity)
+            return await verify(self._server, self._state[0].client, step)
         finally:
             self._busy = False
-
-
-def _with_empty_response(args: list[str]) -> list[str]:
-    """RFC 4954 §4: "=" alone stands for an initial response of no octets."""
-    return [args[0], ""] if args[1:] == ["="] else args

@@ -2,8 +2,9 @@
 
 from postkeep.domain.errors import MailboxNotFound
 from postkeep.protocols.imap.codec import AppendLiteral
-from postkeep.protocols.imap.session.session import Disconnected, No, Session
+from postkeep.protocols.imap.session.session import No, Session
 from postkeep.protocols.imap.syntax import BadSyntax, Cursor, FlagList
+from postkeep.protocols.wire import Disconnected
 from postkeep.storage.bodies import Incoming
 from postkeep.storage.jobs import Target
 

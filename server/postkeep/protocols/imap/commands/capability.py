@@ -5,6 +5,7 @@ import functools
 from postkeep.protocols.imap.session.session import Session
 from postkeep.protocols.imap.state import State
 from postkeep.protocols.imap.syntax import Cursor
+from postkeep.protocols.sasl import MECHANISMS
 
 _ALWAYS = (
     b"SASL-IR",  # RFC 4959
@@ -36,7 +37,7 @@ def _text(logged_in: bool, tls: bool, plaintext_login: bool, literal_minus: bool
         if not tls:
             words.append(b"STARTTLS")
         if tls or plaintext_login:
-            words += [b"AUTH=PLAIN", b"AUTH=LOGIN"]
+            words += [b"AUTH=" + name.encode() for name in MECHANISMS]
         else:
             words.append(b"LOGINDISABLED")
     words += _EXTENSIONS

@@ -2,9 +2,10 @@
 
 from postkeep.domain.errors import AuthenticationFailed, Throttled
 from postkeep.protocols.imap.commands.capability import capabilities
-from postkeep.protocols.imap.session.session import Disconnected, No, Session
+from postkeep.protocols.imap.session.session import No, Session
 from postkeep.protocols.imap.state import State
 from postkeep.protocols.imap.syntax import Cursor
+from postkeep.protocols.wire import Disconnected
 
 
 async def login(session: Session, cursor: Cursor) -> bytes | None:

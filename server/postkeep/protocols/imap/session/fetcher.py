@@ -9,8 +9,9 @@ from postkeep.formats.mime import headers
 from postkeep.formats.mime.structure import Structure
 from postkeep.protocols.imap.encoding import internal_date
 from postkeep.protocols.imap.fetch_syntax import ROW_ITEMS, FetchItems, Section
-from postkeep.protocols.imap.session.session import Disconnected, Session
+from postkeep.protocols.imap.session.session import Session
 from postkeep.protocols.imap.session.view import View
+from postkeep.protocols.wire import Disconnected
 from postkeep.storage.bodies import StoredMessage
 
 STRUCTURE_BATCH = 200

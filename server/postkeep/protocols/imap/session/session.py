@@ -30,6 +30,7 @@ from postkeep.protocols.imap.session.recent import RecentMessages
 from postkeep.protocols.imap.session.view import Extensions, View
 from postkeep.protocols.imap.state import LEGAL, LOGGED_IN, NO_EXPUNGE, State
 from postkeep.protocols.imap.syntax import BadSyntax, Cursor
+from postkeep.protocols.wire import Disconnected
 from postkeep.runtime.clock import Clock
 from postkeep.services.mailboxes import MailboxService
 
@@ -50,10 +51,6 @@ class No(Exception):
     def __init__(self, text: str, code: str = "") -> None:
         super().__init__(text)
         self.code = code
-
-
-class Disconnected(Exception):
-    """The client is gone; nobody waits for an answer."""
 
 
 class Wire(Protocol):

@@ -1,9 +1,9 @@
 """CAPA (RFC 2449)."""
 
 from postkeep.protocols.pop3.codec import END
-from postkeep.protocols.pop3.commands.auth import MECHANISMS
 from postkeep.protocols.pop3.commands.login import may_log_in
 from postkeep.protocols.pop3.session import Session
+from postkeep.protocols.sasl import MECHANISMS
 
 
 async def capa(session: Session, argument: bytes) -> None:
