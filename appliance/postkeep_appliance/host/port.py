@@ -8,7 +8,7 @@ takes time is async.
 from collections.abc import Callable
 from typing import Literal, NamedTuple, Protocol
 
-from postkeep_appliance.api.types import Addressing, AdapterSettings, Disk, Space
+from postkeep_appliance.api.types import AdapterSettings, Addressing, Disk, Space
 
 __all__ = ["AdapterSettings", "Addressing"]
 
@@ -80,7 +80,7 @@ class NetworkPort(Protocol):
         """Each line of the trial as it comes; whether an answer came. `target` has been checked."""
 
     async def resolve(self, target: str, line: Callable[[str], None]) -> bool:
-        """Addresses and MX of a name, or the names of an address, a line each; whether there was an answer."""
+        """Addresses and MX of a name, or the names of an address, a line each; whether any came."""
 
 
 # --- system -------------------------------------------------------------------------------------------
