@@ -1,1 +1,1 @@
-"""The appliance's descriptors and packages: OVF, OVA and VMX, rendered from one description, and what checks them."""
+"""OVF, OVA and VMX of the appliance, rendered from one description, and what checks them."""

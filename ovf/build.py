@@ -1,7 +1,7 @@
 """python -m ovf.build: from the provisioned disk to all that is handed out.
 
-In the folder --out, for version V: postkeep-V.ovf, -system.vmdk, -store.vmdk, .mf (the OVF package), .ova (the
-same as one file), .zip (VMX for Workstation and Fusion), .packages.txt, .cdx.json and SHA256SUMS.
+In the folder --out, for version V: postkeep-V.ovf, -system.vmdk, -store.vmdk, .mf (the OVF package), .ova
+(the same as one file), .zip (VMX for Workstation and Fusion), .packages.txt, .cdx.json and .sha256.
 """
 
 import argparse
@@ -60,7 +60,8 @@ class Build:
         with subprocess.Popen(
             [*command, str(source), str(target)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
         ) as process:
-            assert process.stdout is not None and process.stderr is not None
+            assert process.stdout is not None
+            assert process.stderr is not None
             text = b""
             while chunk := os.read(process.stdout.fileno(), 4096):
                 text = (text + chunk)[-64:]

@@ -59,14 +59,14 @@ class Inventory:
     python: tuple[PythonPackage, ...]
 
     def lines(self) -> str:
-        """The version manifest: one line a package, "deb NAME VERSION ARCHITECTURE" or "python NAME VERSION WHERE"."""
+        """The version manifest: lines "deb NAME VERSION ARCHITECTURE" and "python NAME VERSION WHERE"."""
         debs = [f"deb {item.name} {item.version} {item.architecture}\n" for item in self.packages]
         pythons = [f"python {item.name} {item.version} /opt/{item.environment}\n" for item in self.python]
         return "".join(debs + pythons)
 
 
 def from_disk(raw: Path, scratch: Path) -> Inventory:
-    """Of a raw disk, without mounting it: debugfs (e2fsprogs) copies what is wanted to the empty folder `scratch`."""
+    """Of a raw disk, not mounted: debugfs (e2fsprogs) copies what is wanted to the empty folder `scratch`."""
     offset = _root_offset(raw)
     requests = []
     for path in _WANTED:

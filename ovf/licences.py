@@ -3,14 +3,16 @@
 import re
 from email.message import Message
 
-SPDX = frozenset(
-    """0BSD AFL-2.1 AGPL-3.0-only AGPL-3.0-or-later Apache-2.0 Artistic-1.0-Perl Artistic-2.0 BSD-2-Clause
-    BSD-3-Clause BSD-4-Clause BSL-1.0 CC-BY-3.0 CC-BY-4.0 CC-BY-SA-3.0 CC-BY-SA-4.0 CC0-1.0 curl Expat FSFAP FSFUL
-    FSFULLR FTL GFDL-1.1-or-later GFDL-1.2-or-later GFDL-1.3-or-later GFDL-1.3-only GPL-1.0-or-later GPL-2.0-only
-    GPL-2.0-or-later GPL-3.0-only GPL-3.0-or-later HPND ICU IJG ISC LGPL-2.0-only LGPL-2.0-or-later LGPL-2.1-only
-    LGPL-2.1-or-later LGPL-3.0-only LGPL-3.0-or-later MIT MIT-0 MPL-1.1 MPL-2.0 NTP OFL-1.1 OLDAP-2.8 OpenSSL PSF-2.0
-    Python-2.0 Unicode-3.0 Unlicense Vim X11 ZPL-2.1 Zlib bzip2-1.0.6 libpng-2.0 public-domain""".split()
-) - {"Expat", "public-domain"}
+_IDENTIFIERS = """
+    0BSD AFL-2.1 AGPL-3.0-only AGPL-3.0-or-later Apache-2.0 Artistic-1.0-Perl Artistic-2.0
+    BSD-2-Clause BSD-3-Clause BSD-4-Clause BSL-1.0 CC-BY-3.0 CC-BY-4.0 CC-BY-SA-3.0 CC-BY-SA-4.0
+    CC0-1.0 curl FSFAP FSFUL FSFULLR FTL GFDL-1.1-or-later GFDL-1.2-or-later GFDL-1.3-or-later
+    GFDL-1.3-only GPL-1.0-or-later GPL-2.0-only GPL-2.0-or-later GPL-3.0-only GPL-3.0-or-later HPND
+    ICU IJG ISC LGPL-2.0-only LGPL-2.0-or-later LGPL-2.1-only LGPL-2.1-or-later LGPL-3.0-only
+    LGPL-3.0-or-later MIT MIT-0 MPL-1.1 MPL-2.0 NTP OFL-1.1 OLDAP-2.8 OpenSSL PSF-2.0 Python-2.0
+    Unicode-3.0 Unlicense Vim X11 ZPL-2.1 Zlib bzip2-1.0.6 libpng-2.0
+"""
+SPDX = frozenset(_IDENTIFIERS.split())
 """The identifiers in use here (SPDX licence list 3.x); what is not among them is given as a name."""
 
 _DEBIAN = {
@@ -26,6 +28,9 @@ _DEBIAN = {
     "psf-2": "PSF-2.0",
     "zlib": "Zlib",
     "openldap-2.8": "OLDAP-2.8",
+    "artistic-2": "Artistic-2.0",
+    "bsl-1": "BSL-1.0",
+    "fdl-1.2+": "GFDL-1.2-or-later",
 }
 _GNU = re.compile(
     r"(A|L)?GPL-?([123](?:\.[01])?)(\+|-only|-or-later)?|GFDL-?(1\.[123])(\+|-only|-or-later)?", re.I
@@ -72,8 +77,8 @@ def spdx(name: str) -> str:
 
 
 def from_copyright(text: str) -> tuple[str, ...]:
-    """The licences in a debian/copyright: all that a machine-readable one names (copyright-format 1.0), else the
-    common licences that the text points to."""
+    """The licences in a debian/copyright: all that a machine-readable one names (copyright-format 1.0), else
+    the common licences that the text points to."""
     found: set[str] = set()
     if re.match(
         r"\s*Format(?:-Specification)?:.*copyright-format|\s*Format:.*(?:dep5|dep-5)", text, re.IGNORECASE
@@ -92,7 +97,7 @@ def from_copyright(text: str) -> tuple[str, ...]:
 
 
 def from_metadata(head: Message) -> tuple[str, ...]:
-    """The licence of a Python distribution (core metadata 2.4): its expression, else its field, else classifiers."""
+    """The licence of a Python distribution (core metadata 2.4): expression, else field, else classifiers."""
     if expression := head["License-Expression"]:
         return (str(expression).strip(),)
     field = str(head["License"] or "").strip()

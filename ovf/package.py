@@ -43,7 +43,7 @@ def read_manifest(text: str) -> dict[str, str]:
 
 
 def write_ova(target: Path, files: tuple[Path, ...], epoch: int, report: Report | None = None) -> None:
-    """Pack into a tar (ustar) in this order: descriptor, manifest, then the files as References lists them."""
+    """Pack into a tar (ustar), in this order: descriptor, manifest, files as References lists them."""
     total = sum(file.stat().st_size for file in files)
     done = 0
     temporary = target.with_name(target.name + ".part")

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from ovf import machine
 from ovf.properties import Properties
@@ -30,7 +29,7 @@ class DiskFile:
 def vmx_quoted(text: str) -> str:
     """A value for a .vmx file, in quotes; what would end the line or the value is written as |XX."""
     escaped = (f"|{ord(c):02X}" if c in '|"#' or ord(c) < 32 else c for c in text)
-    return Markup('"' + "".join(escaped) + '"')
+    return '"' + "".join(escaped) + '"'
 
 
 class Renderer:
@@ -48,9 +47,12 @@ class Renderer:
         self._xml = Environment(
             loader=loader, undefined=StrictUndefined, autoescape=True, keep_trailing_newline=True
         )
-        # Markup would be escaped in no way here: the .vmx and the texts are not XML.
-        self._text = Environment(  # noqa: S701
-            loader=loader, undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True
+        # The .vmx and the texts are not XML.
+        self._text = Environment(
+            loader=loader,
+            undefined=StrictUndefined,
+            autoescape=False,  # noqa: S701
+            keep_trailing_newline=True,
         )
         self._text.filters["vmx"] = vmx_quoted
 

@@ -1,4 +1,4 @@
-"""The software bill of materials: CycloneDX 1.5 in JSON (ECMA-424). The same inventory gives the same octets."""
+"""The software bill of materials: CycloneDX 1.5 in JSON. The same inventory gives the same octets."""
 
 import json
 import uuid

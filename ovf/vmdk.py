@@ -1,5 +1,5 @@
-"""Stream-optimized VMDK, written and read ("Virtual Disk Format 5.0", VMware): grains of 64 KiB, each deflated
-behind a marker, tables after the grains that they list, the directory and a footer at the end. The same disk
+"""Stream-optimized VMDK, written and read ("Virtual Disk Format 5.0", VMware): grains of 64 KiB, each
+deflated behind a marker, tables after the grains that they list, the directory and a footer at the end. The same disk
 gives the same octets. Sectors have 512 octets, all numbers are little-endian.
 """
 
@@ -78,7 +78,7 @@ def read_header(path: Path) -> Header:
 
 
 def write_stream(source: Path | None, target: Path, capacity: int, report: Report | None = None) -> int:
-    """Write the raw disk `source` (None: an empty disk) as stream-optimized VMDK; return the octets that hold data.
+    """Write the raw disk `source` (None: empty) as stream-optimized VMDK; return the octets that hold data.
 
     `capacity` in octets: a multiple of a grain, at least the size of the source. `report` follows the source.
     """
@@ -193,7 +193,7 @@ class _Writer:
 
 
 def _deflated(source: Path, report: Report | None) -> Iterator[tuple[int, bytes]]:
-    """The grains of a raw disk that are not all zero, deflated, in order; two batches of work wait at most."""
+    """The grains of a raw disk that are not all zero, deflated, in order; a bounded number waits."""
     workers = os.cpu_count() or 1
     grains = _grains(source, report)
     with ThreadPoolExecutor(workers) as pool:
