@@ -29,6 +29,7 @@ from postkeep.services.control import ServiceControl
 from postkeep.services.deliver import Deliverer
 from postkeep.services.directory import Directory
 from postkeep.services.mailboxes import MailboxService
+from postkeep.services.quotas import Quotas
 from postkeep.services.receive import Receiver
 from postkeep.services.setup import make_folders
 from postkeep.storage.store import MailStore
@@ -125,8 +126,9 @@ class House:
                 f"the mail store {self.store_folder} (setting MailStoreDirectory) cannot be opened: {reason}"
             ) from error
         try:
-            self.mailboxes = MailboxService(self.store, self.bus, self.clock)
-            self.deliverer = Deliverer(self.store, self.bus, self.directory, self.logs, self.clock)
+            quotas = Quotas(self.store)
+            self.mailboxes = MailboxService(self.store, self.bus, quotas, self.clock)
+            self.deliverer = Deliverer(self.store, self.bus, self.directory, quotas, self.logs, self.clock)
             self.queue = self._make_queue()
             self.deliverer.queue = self.queue
             self.accounts = AccountService(

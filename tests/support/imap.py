@@ -19,6 +19,7 @@ from postkeep.runtime.limits import ConnectionLimiter
 from postkeep.runtime.tls import accept_tls
 from postkeep.services.changes import ChangeBus
 from postkeep.services.mailboxes import MailboxService
+from postkeep.services.quotas import Quotas
 from postkeep.storage.jobs import Target
 from postkeep.storage.store import MailStore
 
@@ -86,7 +87,7 @@ class ImapHouse:
         self.store = store
         self.clock = clock
         self.bus = ChangeBus()
-        self.mailboxes = MailboxService(store, self.bus, clock)
+        self.mailboxes = MailboxService(store, self.bus, Quotas(store), clock)
         self.alice = Account("alice", "example.test")
         self.bob = Account("bob", "example.test")
         self.authenticator = FakeAuthenticator(self.alice, self.bob)

@@ -21,6 +21,7 @@ from postkeep.runtime.certificates import make_self_signed
 from postkeep.runtime.clock import SystemClock
 from postkeep.runtime.limits import ConnectionLimiter
 from postkeep.services.deliver import Deliverer
+from postkeep.services.quotas import Quotas
 from postkeep.services.receive import Receiver
 
 HOST = "127.0.0.1"
@@ -327,7 +328,8 @@ class SmtpWorld:
         self.limiter = ConnectionLimiter(
             self.settings.maximum_connections, self.settings.maximum_connections_per_address
         )
-        self.deliverer = Deliverer(self.store, self.bus, self.directory, self.logs, self.clock)
+        self.quotas = Quotas(self.store)
+        self.deliverer = Deliverer(self.store, self.bus, self.directory, self.quotas, self.logs, self.clock)
         self.receiver = Receiver(
             self.settings,
             self.store,

@@ -364,3 +364,34 @@ async def test_flags_survive_in_the_store(house: ImapHouse, client: ImapClient) 
     box = house.store.mailbox(house.account, "INBOX").id
     rows = [row async for batch in house.store.rows(house.account, box, [(1, 1)]) for row in batch]
     assert rows[0].flags == Flag.SEEN | Flag.FLAGGED
+
+
+async def test_attack_many_appends_at_once_do_not_pass_a_quota_together(house: ImapHouse) -> None:
+    """Each has room when it is announced; only so many as fit are stored, deliveries counted with them."""
+    fitting, tries = 5, 20
+    owner = dataclasses.replace(house.alice, quota_bytes=len(MESSAGE) * fitting + 10)
+    house.authenticator.accounts["alice"] = owner
+    clients = [await house.client() for _ in range(tries)]
+    for client in clients:
+        client.send(b"a APPEND INBOX {%d}\r\n" % len(MESSAGE))
+        assert (await client.line()).startswith(b"+")
+    for client in clients:
+        client.send(MESSAGE + b"\r\n")
+    replies = [(await client.until(b"a"))[-1] for client in clients]
+    stored = sum(reply.startswith(b"OK") for reply in replies)
+    # Room may count twice for the moment between commit and release: one may be refused, none passes.
+    assert 1 <= stored <= fitting
+    assert sum(reply.startswith(b"NO [OVERQUOTA]") for reply in replies) == tries - stored
+    assert house.mailboxes.usage(house.account) == (len(MESSAGE) * stored, stored)
+
+
+async def test_attack_many_copies_at_once_do_not_pass_a_quota_together(house: ImapHouse) -> None:
+    house.authenticator.accounts["alice"] = dataclasses.replace(house.alice, quota_items=4)
+    await house.deliver()
+    clients = [await house.client(select="INBOX") for _ in range(10)]
+    for client in clients:
+        client.send(b"a COPY 1 Sent\r\n")
+    replies = [(await client.until(b"a"))[-1] for client in clients]
+    copied = sum(reply.startswith(b"OK") for reply in replies)
+    assert 1 <= copied <= 3
+    assert house.mailboxes.usage(house.account)[1] == 1 + copied

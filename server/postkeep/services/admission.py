@@ -179,7 +179,7 @@ class Admission:
         live = [account for account in accounts if account.enabled]
         if not live and not found.remote:
             return DISABLED
-        over_quota = self._deliverer.over_quota
+        over_quota = self._deliverer.quotas.over
         if not found.remote and all(over_quota(account, transaction.size) for account in live):
             return MAILBOX_FULL
         for account in live:

@@ -1,7 +1,6 @@
 """Into local mailboxes: one durable store for all local recipients, then the news of it."""
 
-from collections.abc import AsyncIterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterable, Sequence
 
 from postkeep.domain.account import Account
 from postkeep.domain.address import Address
@@ -15,6 +14,7 @@ from postkeep.runtime.logs import Logs
 from postkeep.services.changes import ChangeBus
 from postkeep.services.directory import Directory
 from postkeep.services.outgoing import Outgoing, commit
+from postkeep.services.quotas import Quotas
 from postkeep.storage.bodies import Body
 from postkeep.storage.store import MailStore, Target
 
@@ -27,46 +27,21 @@ class Deliverer:
     """
 
     def __init__(
-        self, store: MailStore, bus: ChangeBus, directory: Directory, logs: Logs, clock: Clock
+        self,
+        store: MailStore,
+        bus: ChangeBus,
+        directory: Directory,
+        quotas: Quotas,
+        logs: Logs,
+        clock: Clock,
     ) -> None:
+        self.quotas = quotas
         self._store = store
         self._bus = bus
         self._directory = directory
         self._logs = logs
         self._clock = clock
         self.queue: Queue | None = None
-        self._held: dict[str, tuple[int, int]] = {}
-        """By account: octets and items of messages that are on their way into it."""
-
-    def over_quota(self, account: Account, size: int) -> bool:
-        """Would a message of `size` octets pass the account's quota (octets or items, USR-5)?"""
-        if not account.quota_bytes and not account.quota_items:
-            return False
-        identity = self._store.account_id(account.key)
-        octets, items = (0, 0) if identity is None else self._store.usage(identity)
-        coming, more = self._held.get(account.key, (0, 0))
-        return bool(
-            (account.quota_bytes and octets + coming + size > account.quota_bytes)
-            or (account.quota_items and items + more + 1 > account.quota_items)
-        )
-
-    @contextmanager
-    def hold(self, accounts: Sequence[Account], size: int) -> Iterator[None]:
-        """Keep room for a message of `size` octets in these accounts while it is stored, so that many at the
-        same time do not pass a quota together. Enter it at once after `over_quota`."""
-        keys = [account.key for account in accounts if account.quota_bytes or account.quota_items]
-        for key in keys:
-            octets, items = self._held.get(key, (0, 0))
-            self._held[key] = octets + size, items + 1
-        try:
-            yield
-        finally:
-            for key in keys:
-                octets, items = self._held[key]
-                if items > 1:
-                    self._held[key] = octets - size, items - 1
-                else:
-                    del self._held[key]
 
     def is_live(self, account: Account) -> bool:
         """Is the account still there and enabled, now?"""
@@ -76,7 +51,7 @@ class Deliverer:
     async def deliver(self, body: Body, accounts: Sequence[Account], sender: Address | None) -> None:
         """Store `body` in INBOX of each account (named once each); durable on return, and published.
 
-        Quotas are the caller's to check (`over_quota`, `hold`). Accounts that were removed or disabled since
+        Quotas are the caller's to check (`quotas`). Accounts that were removed or disabled since
         they were looked up get nothing. StorageFull, StorageFailed, or NotFound when none is left; then
         nothing was delivered and the body is still to be discarded.
         """
@@ -111,14 +86,14 @@ class Deliverer:
         body = await self._take(chunks, path)
         size = body.size
         try:
-            fitting = [account for account in accounts if not self.over_quota(account, size)]
+            fitting = [account for account in accounts if not self.quotas.over(account, size)]
             if not fitting and not remote:
                 raise OverQuota(f"the mailbox of {recipient} is full")
 
             async def keep() -> None:
                 await self.deliver(body, fitting, sender)
 
-            with self.hold(fitting, size):
+            with self.quotas.hold(fitting, size):
                 if self.queue is not None and remote:
                     outgoing = Outgoing(
                         sender,

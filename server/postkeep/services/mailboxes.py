@@ -14,6 +14,7 @@ from postkeep.domain.message import FlagMode, FlagsRow, MessageRow
 from postkeep.formats.mime.structure import Structure
 from postkeep.runtime.clock import Clock
 from postkeep.services.changes import ChangeBus
+from postkeep.services.quotas import Quotas
 from postkeep.storage.bodies import Body, Incoming, StoredMessage
 from postkeep.storage.store import CopyResult, MailStore, StoreResult, Target
 
@@ -58,10 +59,11 @@ class MailboxService:
     who asked for it was cancelled, and carries `origin`, so that who made it can skip it. Errors are those of
     domain.errors."""
 
-    def __init__(self, store: MailStore, bus: ChangeBus, clock: Clock) -> None:
+    def __init__(self, store: MailStore, bus: ChangeBus, quotas: Quotas, clock: Clock) -> None:
         self.bus = bus
         self.clock = clock
         self._store = store
+        self._quotas = quotas
 
     # --- accounts -----------------------------------------------------------------------------------
 
@@ -74,15 +76,9 @@ class MailboxService:
         """Octets and messages."""
         return self._store.usage(account)
 
-    def check_quota(self, account: int, owner: Account, octets: int, messages: int) -> None:
+    def check_quota(self, owner: Account, octets: int, messages: int = 1) -> None:
         """Raises OverQuota when so much more would be too much. Reading and deleting always work (USR-5)."""
-        if not (owner.quota_bytes or owner.quota_items):
-            return
-        used, items = self._store.usage(account)
-        if owner.quota_bytes and used + octets > owner.quota_bytes:
-            raise OverQuota("the mailbox would be larger than its quota")
-        if owner.quota_items and items + messages > owner.quota_items:
-            raise OverQuota("the mailbox would hold more messages than its quota")
+        self._quotas.check(owner, octets, messages)
 
     # --- mailboxes ----------------------------------------------------------------------------------
 
@@ -158,10 +154,11 @@ class MailboxService:
     ) -> Appended:
         """Store a finished message in one mailbox; durable on return. Consumes `body` whatever happens."""
         try:
-            self.check_quota(target.account, owner, body.size, 1)
-            (appended,) = await self._store.deliver(
-                body, (target,), date, lambda appended: self._publish(origin, *appended)
-            )
+            self.check_quota(owner, body.size)
+            with self._quotas.hold((owner,), body.size):
+                (appended,) = await self._store.deliver(
+                    body, (target,), date, lambda appended: self._publish(origin, *appended)
+                )
         except BaseException:
             body.discard()
             raise
@@ -201,10 +198,11 @@ class MailboxService:
         origin: object | None = None,
     ) -> CopyResult:
         """All or nothing (RFC 3501 §6.4.7). `octets` is what the messages count towards the quota."""
-        self.check_quota(account, owner, octets, len(uids))
-        return await self._store.copy(
-            account, mailbox, uids, target, then=lambda result: self._publish(origin, *result.changes)
-        )
+        self.check_quota(owner, octets, len(uids))
+        with self._quotas.hold((owner,), octets, len(uids)):
+            return await self._store.copy(
+                account, mailbox, uids, target, then=lambda result: self._publish(origin, *result.changes)
+            )
 
     async def move(
         self,

@@ -156,7 +156,7 @@ class Receiver:
         async def keep() -> None:
             await self._deliverer.deliver(body, accounts, transaction.sender)
 
-        with self._deliverer.hold(accounts, body.size):
+        with self._deliverer.quotas.hold(accounts, body.size):
             if transaction.remote:
                 outgoing = Outgoing(
                     transaction.sender,
@@ -178,7 +178,7 @@ class Receiver:
         Of a message without a sender nobody could be told that it is lost, and it may be the report of a loss
         itself: where somebody has room for it, the others get it too, that one over their quota.
         """
-        over_quota = self._deliverer.over_quota
+        over_quota = self._deliverer.quotas.over
         accounts = tuple(transaction.accounts.values())
         full = [account for account in accounts if over_quota(account, size)]
         if not full:

@@ -37,7 +37,7 @@ async def test_nothing_is_published_of_a_failed_commit(world: SmtpWorld) -> None
 
 async def test_quota_of_octets_and_of_items(world: SmtpWorld) -> None:
     alice = world.directory.users["alice"]
-    over = world.deliverer.over_quota
+    over = world.quotas.over
     assert not over(alice, 10**12)
     limited = replace(alice, quota_bytes=1000)
     assert not over(limited, 1000)

@@ -14,6 +14,7 @@ from postkeep.domain.mailbox import Role
 from postkeep.domain.message import Flag, FlagMode
 from postkeep.services.changes import ChangeBus
 from postkeep.services.mailboxes import MailboxService, find_name, normal_name
+from postkeep.services.quotas import Quotas
 from postkeep.storage.jobs import Target
 from postkeep.storage.store import MailStore
 
@@ -26,7 +27,7 @@ MESSAGE = b"Subject: x\r\n\r\nhello\r\n"
 class World:
     def __init__(self, store: MailStore, clock: FakeClock) -> None:
         self.store = store
-        self.service = MailboxService(store, ChangeBus(), clock)
+        self.service = MailboxService(store, ChangeBus(), Quotas(store), clock)
         self.heard: list[Change] = []
         self.account = 0
 

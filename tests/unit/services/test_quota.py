@@ -31,7 +31,7 @@ async def test_many_at_once_do_not_pass_it_together(tmp_path: Path) -> None:
     assert account is not None
     # Room may count twice for the moment between commit and release: some are put off, none passes.
     assert 1 <= store.usage(account)[1] <= 10
-    assert world.deliverer._held == {}
+    assert world.quotas._held == {}
     for _ in range(12):  # and nothing of it is lost: one after the other they fill the quota exactly
         await _send(world, "dave@example.test")
     assert store.usage(account)[1] == 10
@@ -43,12 +43,12 @@ async def test_room_is_given_back_whatever_happens(tmp_path: Path) -> None:
     dave = replace(world.directory.users["dave"], quota_bytes=1000, quota_items=0)
     alice = world.directory.users["alice"]
     try:
-        with world.deliverer.hold([dave, alice], 600):
-            assert world.deliverer.over_quota(dave, 401)
-            assert not world.deliverer.over_quota(dave, 400)
-            with world.deliverer.hold([dave], 100):
-                assert world.deliverer.over_quota(dave, 301)
+        with world.quotas.hold([dave, alice], 600):
+            assert world.quotas.over(dave, 401)
+            assert not world.quotas.over(dave, 400)
+            with world.quotas.hold([dave], 100):
+                assert world.quotas.over(dave, 301)
             raise ZeroDivisionError
     except ZeroDivisionError:
         pass
-    assert not world.deliverer.over_quota(dave, 1000)
+    assert not world.quotas.over(dave, 1000)

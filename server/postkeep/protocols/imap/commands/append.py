@@ -75,7 +75,7 @@ def _target(session: Session, cursor: Cursor, announced: AppendLiteral) -> tuple
         mailbox = session.mailboxes.mailbox(session.account, name)
     except MailboxNotFound as error:
         raise No("No such mailbox", "TRYCREATE") from error
-    session.mailboxes.check_quota(session.account, session.user(), announced.size, 1)
+    session.mailboxes.check_quota(session.user(), announced.size)
     return Target(session.account, mailbox.id, flags.flags, flags.keywords), date
 
 
