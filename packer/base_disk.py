@@ -53,10 +53,22 @@ PACKAGES = (
 )
 
 # The disk controllers of every hypervisor that people import a VMware appliance into.
-INITRAMFS_MODULES = (
-    "vmw_pvscsi mptspi mptsas ahci ata_piix nvme sd_mod sr_mod virtio_pci virtio_scsi virtio_blk "
-    "hv_storvsc xen_blkfront ext4"
-).split()
+INITRAMFS_MODULES = [
+    "vmw_pvscsi",
+    "mptspi",
+    "mptsas",
+    "ahci",
+    "ata_piix",
+    "nvme",
+    "sd_mod",
+    "sr_mod",
+    "virtio_pci",
+    "virtio_scsi",
+    "virtio_blk",
+    "hv_storvsc",
+    "xen_blkfront",
+    "ext4",
+]
 
 SOURCES = """Types: deb
 URIs: http://deb.debian.org/debian

@@ -28,11 +28,37 @@ PART_GUIDS = tuple(f"6E1A5D2C-0F5B-4F43-9D8B-3F0B7C61A1{number:02d}" for number 
 ROOT_UUID = "6e1a5d2c-0f5b-4f43-9d8b-3f0b7c61a003"
 ESP_SERIAL = "6e1a5d2c"
 
-MODULES = (
-    "part_gpt part_msdos ext2 fat normal linux echo all_video test configfile search search_fs_uuid "
-    "search_label gzio loadenv minicmd reboot halt ls cat serial terminal font gfxterm gfxmenu png regexp "
-    "true sleep"
-).split()
+MODULES = [
+    "part_gpt",
+    "part_msdos",
+    "ext2",
+    "fat",
+    "normal",
+    "linux",
+    "echo",
+    "all_video",
+    "test",
+    "configfile",
+    "search",
+    "search_fs_uuid",
+    "search_label",
+    "gzio",
+    "loadenv",
+    "minicmd",
+    "reboot",
+    "halt",
+    "ls",
+    "cat",
+    "serial",
+    "terminal",
+    "font",
+    "gfxterm",
+    "gfxmenu",
+    "png",
+    "regexp",
+    "true",
+    "sleep",
+]
 COMMAND_LINE = "ro quiet loglevel=4 console=ttyS0,115200n8 console=tty0"
 
 EARLY_CONFIG = f"""search --no-floppy --fs-uuid --set=root {ROOT_UUID}

@@ -82,7 +82,7 @@ def _lent(path: Path, text: str, mode: int) -> Iterator[None]:
 
 
 def _lend_names(resolver: Path) -> None:
-    """This machine's name servers, unless the tree is sealed: the last role writes the image's own resolver."""
+    """This machine's name servers, unless the tree is sealed: `seal` writes the image's own resolver."""
     if resolver.is_file() and "nameserver 127.0.0.1" in resolver.read_text():
         return
     resolver.unlink(missing_ok=True)
