@@ -160,7 +160,7 @@ class House:
     def _make_queue(self) -> Queue:
         config = self.configuration.server
         self._resolver = CurrentResolver(self._make_resolver())
-        dialer = SystemDialer(
+        self.dialer = SystemDialer(
             self.clock, source_v4=config.queue.source_ipv4, source_v6=config.queue.source_ipv6
         )
         return Queue(
@@ -168,7 +168,7 @@ class House:
             config.queue,
             config.hostname,
             resolver=self._resolver,
-            dialer=dialer,
+            dialer=self.dialer,
             is_local=self.directory.is_local,
             deliver_local=self.deliverer.deliver_local,
             logs=self.logs,
@@ -230,6 +230,7 @@ class House:
             self.logs.configure(new.server.logs)
         if new.server.queue is not old.server.queue:
             self.queue.settings = new.server.queue
+            self.dialer.come_from(new.server.queue.source_ipv4, new.server.queue.source_ipv6)
             before, now = old.server.queue, new.server.queue
             if (now.resolver_file, now.name_servers) != (before.resolver_file, before.name_servers):
                 self._resolver.inner = self._make_resolver()

@@ -14,6 +14,7 @@ from postkeep.house import House
 from postkeep.protocols.http.api import create_api, guarded, trusted
 from postkeep.runtime.files import SystemFiles
 from postkeep.services.configuration import Configuration, State
+from postkeep.services.control import ServiceState
 from postkeep.services.setup import make_folders
 
 DOMAIN, OTHER = "example.test", "other.test"
@@ -45,6 +46,28 @@ def make_data(folder: Path) -> Path:
     domains = (Domain(DOMAIN, primary=True, aliases=("example.example",)), Domain(OTHER))
     Configuration(folder, files, lambda text: None).create(State(ServerConfig(domains=domains), users))
     return folder
+
+
+class FakeControl:
+    """Two services that start and stop in memory."""
+
+    def __init__(self) -> None:
+        self.running = {"smtp": True, "imap": False}
+
+    def state(self, name: str) -> ServiceState:
+        on = self.running[name]
+        return ServiceState(name, name.upper(), False, on, (("127.0.0.1", 25),) if on else (), ("*:25",), "")
+
+    def states(self) -> list[ServiceState]:
+        return [self.state(name) for name in self.running]
+
+    async def start(self, name: str) -> ServiceState:
+        self.running[name] = True
+        return self.state(name)
+
+    async def stop(self, name: str) -> ServiceState:
+        self.running[name] = False
+        return self.state(name)
 
 
 class Api:

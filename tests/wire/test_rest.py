@@ -13,31 +13,8 @@ from fastapi.routing import APIRoute
 from postkeep.domain.address import Address
 from postkeep.protocols.http.access import BATCH_LIMIT, BODY_LIMIT
 from postkeep.queue.queue import QueuedRecipient
-from postkeep.services.control import ServiceState
 
-from tests.support.house import DOMAIN, LEVELS, OTHER, PASSWORD, Api, open_api
-
-
-class FakeControl:
-    """Two services that start and stop in memory."""
-
-    def __init__(self) -> None:
-        self.running = {"smtp": True, "imap": False}
-
-    def state(self, name: str) -> ServiceState:
-        on = self.running[name]
-        return ServiceState(name, name.upper(), False, on, (("127.0.0.1", 25),) if on else (), ("*:25",), "")
-
-    def states(self) -> list[ServiceState]:
-        return [self.state(name) for name in self.running]
-
-    async def start(self, name: str) -> ServiceState:
-        self.running[name] = True
-        return self.state(name)
-
-    async def stop(self, name: str) -> ServiceState:
-        self.running[name] = False
-        return self.state(name)
+from tests.support.house import DOMAIN, LEVELS, OTHER, PASSWORD, Api, FakeControl, open_api
 
 
 @pytest.fixture

@@ -22,6 +22,10 @@ class SystemDialer:
 
     def __init__(self, clock: Clock, *, source_v4: str = "", source_v6: str = "") -> None:
         self._clock = clock
+        self.come_from(source_v4, source_v6)
+
+    def come_from(self, source_v4: str, source_v6: str) -> None:
+        """Own addresses of the next connections; "" leaves the choice to the system."""
         self._source = {socket.AF_INET: source_v4, socket.AF_INET6: source_v6}
 
     async def connect(
