@@ -72,6 +72,11 @@ async def test_names_as_quoted_strings_and_literals(client: ImapClient) -> None:
         ('""', b"NO [CANNOT]"),
         ("a//b", b"NO [CANNOT]"),
         ("/a", b"NO [CANNOT]"),
+        ("a//", b"NO [CANNOT]"),
+        ("..", b"NO [CANNOT] a level of a mailbox name cannot be"),
+        ("a/../b", b"NO [CANNOT]"),
+        ("INBOX/.", b"NO [CANNOT]"),
+        ('"a\x7fb"', b"NO [CANNOT]"),
         ('"&AAE-"', b"NO [CANNOT]"),
         ("/".join("a" * 1 for _ in range(40)), b"NO [CANNOT]"),
         ("x" * 1001, b"NO [CANNOT]"),
@@ -82,6 +87,13 @@ async def test_names_as_quoted_strings_and_literals(client: ImapClient) -> None:
 )
 async def test_bad_names_are_refused(client: ImapClient, name: str, code: bytes) -> None:
     assert (await client.command(f"CREATE {name}"))[-1].startswith(code)
+
+
+async def test_rename_to_a_bad_name_is_refused(client: ImapClient) -> None:
+    await client.command("CREATE a")
+    for name in ("..", "b/.", "b//c", "/b"):
+        assert (await client.command(f"RENAME a {name}"))[-1].startswith(b"NO [CANNOT]")
+    assert (await client.command("STATUS a (MESSAGES)"))[-1].startswith(b"OK")
 
 
 async def test_delete_refuses_inbox_and_the_unknown(client: ImapClient) -> None:

@@ -71,13 +71,19 @@ class ServiceSettings:
         0, "ImapMaximumConnections", "IMAP connections at one time; 0 means no limit", minimum=0
     )
     imap_connections_per_address: int = setting(
-        500, "ImapConnectionsPerAddress", "IMAP connections of one address; 0 means no limit", minimum=0
+        500,
+        "ImapConnectionsPerAddress",
+        "IMAP connections of one address; 0 means no limit. 127.0.0.1 and ::1 have none in any case",
+        minimum=0,
     )
     pop3_connections: int = setting(
         0, "Pop3MaximumConnections", "POP3 connections at one time; 0 means no limit", minimum=0
     )
     pop3_connections_per_address: int = setting(
-        50, "Pop3ConnectionsPerAddress", "POP3 connections of one address; 0 means no limit", minimum=0
+        50,
+        "Pop3ConnectionsPerAddress",
+        "POP3 connections of one address; 0 means no limit. 127.0.0.1 and ::1 have none in any case",
+        minimum=0,
     )
     http_connections: int = setting(
         1_000, "HttpMaximumConnections", "HTTP connections at one time; 0 means no limit", minimum=0

@@ -39,6 +39,9 @@ def normal_name(name: str) -> str:
         raise InvalidName(f"a mailbox name has at most {LEVEL_LIMIT} levels")
     if any(not level.strip() for level in levels):
         raise InvalidName("a mailbox name cannot have empty levels")
+    if any(level in (".", "..") for level in levels):
+        # Nothing here is a path, but mail programs and other servers keep folders as files of these names.
+        raise InvalidName("a level of a mailbox name cannot be “.” or “..”")
     if any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in name):
         raise InvalidName("a mailbox name cannot hold control characters")
     return name

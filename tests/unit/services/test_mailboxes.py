@@ -61,6 +61,8 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         ("a/", "a"),
         ("Bu\u0308ro", "Büro"),
         ("a b/c.d", "a b/c.d"),
+        ("...", "..."),
+        (".a/b./..c", ".a/b./..c"),
     ],
 )
 def test_names_have_one_spelling(name: str, normal: str) -> None:
@@ -75,6 +77,14 @@ def test_names_have_one_spelling(name: str, normal: str) -> None:
         "a//b",
         "/a",
         "a/ /b",
+        "a//",
+        ".",
+        "..",
+        "../a",
+        "a/./b",
+        "a/../b",
+        "a/../",
+        "inbox/..",
         "a\0b",
         "a\nb",
         "a\x7f",
