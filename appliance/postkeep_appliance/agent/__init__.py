@@ -1,1 +1,1 @@
-"""The agent: the only privileged code on the box, behind a typed API on a Unix socket."""
+"""The only privileged code of the appliance: answers the console's calls, one file a concern."""

@@ -14,6 +14,9 @@ from msgspec import Struct
 MAX_LINE = 1 << 20
 """Octets of the longest line, either way."""
 
+MAX_REQUEST = 1 << 16
+"""Octets of the longest line that the agent reads: no call needs as much."""
+
 
 # --- values ---------------------------------------------------------------------------------------
 

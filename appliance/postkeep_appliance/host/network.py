@@ -1,4 +1,4 @@
-"""NetworkPort for Debian: systemd-networkd's files, unbound's forwarders, ping and DNS."""
+"""NetworkPort for Debian: systemd-networkd's files, search domains, ping and DNS."""
 
 import ipaddress
 from collections.abc import Callable
@@ -18,7 +18,6 @@ from postkeep_appliance.host.port import AdapterFacts, HostError
 from postkeep_appliance.host.run import Runner
 
 FOLDER = "etc/systemd/network"
-FORWARDERS = "etc/unbound/unbound.conf.d/60-postkeep-forwarders.conf"
 RESOLV_CONF = "etc/resolv.conf"
 LEASE_SECONDS = 20.0
 """How long DHCP or a router may take before an adapter counts as without address."""
@@ -72,17 +71,8 @@ class DebianNetwork:
         return [netfiles.parse(text) for text in found if text is not None]
 
     def _write_resolver(self) -> None:
-        """unbound asks the servers that were entered before it resolves itself; libc searches the domains."""
-        servers = list(dict.fromkeys(server for settings in self._all() for server in settings.dns))
+        """Search domains are libc's. The servers are unbound's, which learns them from networkd's state."""
         search = list(dict.fromkeys(domain for settings in self._all() for domain in settings.search))
-        forwarders = self._root / FORWARDERS
-        if servers:
-            lines = ["# Written by the appliance's console.\n", "forward-zone:\n", '    name: "."\n']
-            lines += [f"    forward-addr: {server}\n" for server in servers]
-            lines.append("    forward-first: yes\n")
-            write_atomically(forwarders, "".join(lines).encode())
-        elif forwarders.parent.is_dir():
-            remove(forwarders)
         path = self._root / RESOLV_CONF
         old = read_small(path) or "nameserver 127.0.0.1\noptions edns0 trust-ad\n"
         kept = [line for line in old.splitlines() if line.split(None, 1)[:1] not in (["search"], ["domain"])]
@@ -95,7 +85,6 @@ class DebianNetwork:
     async def apply(self, adapter: str) -> None:
         await self._run(["networkctl", "reload"])
         await self._run(["networkctl", "reconfigure", adapter])
-        await self._run(["systemctl", "try-reload-or-restart", "unbound.service"], check=False)
 
     async def gateway_answers(self, adapter: str, settings: AdapterSettings) -> bool:
         facts = await self._settled(adapter, settings)

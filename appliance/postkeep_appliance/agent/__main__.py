@@ -1,0 +1,5 @@
+"""python -m postkeep_appliance.agent"""
+
+from postkeep_appliance.agent.main import main
+
+main()
