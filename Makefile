@@ -45,7 +45,7 @@ run: setup ## Serve the demo domain example.test under ./var (ports + 10000)
 
 .PHONY: test
 test: setup clients ## All tests but the long ones
-	$(PYTEST) -n 2 --dist worksteal -m 'not crash' tests
+	$(PYTEST) -n 2 --dist worksteal -m 'not crash and not deb' tests
 
 .PHONY: check
 check: setup ## Lint, types, layers
@@ -78,6 +78,17 @@ bench-idle: setup ## Memory of 2,000 idle IMAP connections
 .PHONY: bench-profile
 bench-profile: setup ## Where the CPU time of one delivery goes
 	$(BIN)/python -m tests.bench.profile
+
+# --- the product ----------------------------------------------------------------------------------
+
+.PHONY: deb
+deb: setup ## Both Debian packages into build/deb (as root: a chroot is made)
+	@.ci/apt deb
+	@$(BIN)/python appliance/debian/build.py
+
+.PHONY: test-deb
+test-deb: setup ## Install, upgrade, roll back, remove the packages in a chroot
+	$(PYTEST) -v -m deb tests/image/deb
 
 .PHONY: clean
 clean: ## Remove what was built (not var/)
