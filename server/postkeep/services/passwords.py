@@ -16,12 +16,14 @@ from postkeep.formats.passwordhash import is_argon2, parse_sha
 
 PASSWORD_LIMIT = 1_024
 """Octets in UTF-8."""
+_NICE = 10
 
 
 class PasswordHashes:
     """Hashes off the event loop, `workers` verified at one time (argon2 takes 19 MiB each).
 
-    New hashes are made by one thread of their own: thousands of new users leave logins their threads.
+    New hashes are made by as many threads of their own, at a lower priority: thousands of new users leave
+    logins their threads, and the loop its processor.
     `memory_kib` and `passes` set the cost of new hashes (OWASP's advice for argon2id).
     """
 
@@ -29,22 +31,32 @@ class PasswordHashes:
         self.workers = workers or max(1, min(4, os.cpu_count() or 1))
         self._hasher = PasswordHasher(passes, memory_kib, 1, type=Type.ID)
         self._pool = ThreadPoolExecutor(self.workers, "argon2")
-        self._maker = ThreadPoolExecutor(1, "argon2-new")
+        self._makers = ThreadPoolExecutor(self.workers, "argon2-new", initializer=_give_way)
         self._dummy = ""
 
     async def make(self, password: str) -> str:
         """A PHC string (`$argon2id$…`)."""
-        return await asyncio.get_running_loop().run_in_executor(self._maker, self._hasher.hash, password)
+        return await asyncio.get_running_loop().run_in_executor(self._makers, self._hasher.hash, password)
 
     async def make_all(self, passwords: Sequence[str], each: Callable[[], None] = lambda: None) -> list[str]:
-        """One after the other, so that a single one asked for meanwhile waits for one, not for all.
+        """In their order; `workers` at one time, so that a single one asked for meanwhile waits for one only.
 
-        `each` is called after every one.
+        `each` is called on the loop after every one.
         """
-        made = []
-        for password in passwords:
-            made.append(await self.make(password))
-            each()
+        made = [""] * len(passwords)
+        left = enumerate(passwords)
+
+        async def feed() -> None:
+            for number, password in left:
+                made[number] = await self.make(password)
+                each()
+
+        feeders = [asyncio.ensure_future(feed()) for _ in range(min(self.workers, len(passwords)))]
+        try:
+            await asyncio.gather(*feeders)
+        finally:  # of a failure or a cancellation: what was begun ends, no more is begun
+            for feeder in feeders:
+                feeder.cancel()
         return made
 
     async def verify(self, stored: str, password: str) -> bool:
@@ -52,7 +64,7 @@ class PasswordHashes:
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._verify, stored, password)
 
     def close(self) -> None:
-        for pool in (self._pool, self._maker):
+        for pool in (self._pool, self._makers):
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _verify(self, stored: str, password: str) -> bool:
@@ -78,3 +90,8 @@ def _verify_sha(stored: str, password: str) -> bool:
     secret = password.encode("utf-8", "surrogatepass")
     made = hashlib.new(parts.algorithm, secret + parts.salt, usedforsecurity=False).digest()
     return hmac.compare_digest(made, parts.digest)
+
+
+def _give_way() -> None:
+    """Of a thread: under Linux niceness is its own."""
+    os.nice(_NICE)
