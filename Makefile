@@ -90,6 +90,12 @@ deb: setup ## Both Debian packages into build/deb (as root: a chroot is made)
 test-deb: setup ## Install, upgrade, roll back, remove the packages in a chroot
 	$(PYTEST) -v -m deb tests/image/deb
 
+.PHONY: appliance
+appliance: setup ## OVF, OVA and VMX with the server inside, in build/appliance (FAST=1: no virtual machine; as root)
+	@.ci/apt image
+	@$(if $(FAST),true,command -v packer >/dev/null || .ci/apt packer)
+	@$(BIN)/python packer/build.py $(if $(FAST),--fast) $(if $(FORCE),--force) $(if $(LOCKED),--locked) $(if $(LOCK),--lock)
+
 .PHONY: clean
 clean: ## Remove what was built (not var/)
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,185 @@
+"""Puts the playbook into a disk: by Packer in a virtual machine, or in a tree without one.
+
+Both run ansible/site.yml and end in the same system.qcow2. Output of Packer and Ansible goes to a log in full
+and to `say` as far as it helps.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import base_disk
+import bootloader
+import chroot
+
+Say = Callable[[str], None]
+ANSIBLE = base_disk.ROOT / "ansible"
+TEMPLATE = base_disk.ROOT / "packer/postkeep.pkr.hcl"
+_TASK = re.compile(r"(?:TASK|RUNNING HANDLER) \[([^\]]+)\]")
+_ESCAPES = {r"\n": "\n", r"\r": "\r", "%!(PACKER_COMMA)": ","}
+
+
+class ProvisionError(Exception):
+    """Which program failed, its last words, and where the whole log is."""
+
+
+def ansible_environment(**more: str) -> dict[str, str]:
+    """For ansible-playbook: this project's configuration, its .venv first on PATH."""
+    own = str(Path(sys.executable).parent)
+    return {
+        **os.environ,
+        "PATH": f"{own}:{os.environ.get('PATH', '')}",
+        "ANSIBLE_CONFIG": str(ANSIBLE / "ansible.cfg"),
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_LOCALHOST_WARNING": "False",
+        **more,
+    }
+
+
+class TaskCounter:
+    """Reads Ansible's lines; says "12/74 role : task"."""
+
+    def __init__(self, total: int, say: Say) -> None:
+        self._total = total
+        self._say = say
+        self._done = 0
+
+    def line(self, text: str) -> None:
+        if found := _TASK.search(text):
+            self._done += 1
+            self._say(f"{self._done}/{max(self._total, self._done)}  {found[1]}")
+
+
+def count_tasks() -> int:
+    """How many tasks the playbook has, about: included roles count once."""
+    command = ["ansible-playbook", "site.yml", "--list-tasks", "-e", "tree_path=/nonexistent"]
+    done = subprocess.run(
+        command, cwd=ANSIBLE, env=ansible_environment(), capture_output=True, text=True, check=False
+    )
+    return sum("TAGS:" in line for line in done.stdout.splitlines()) - 1
+
+
+def _follow(
+    command: list[str], log: Path, environment: Mapping[str, str], line: Callable[[str], None]
+) -> None:
+    """Runs a program in ansible/, each line of its output to the log and to `line`."""
+    tail: list[str] = []
+    with (
+        log.open("w") as record,
+        subprocess.Popen(
+            command,
+            cwd=ANSIBLE,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        ) as process,
+    ):
+        assert process.stdout is not None
+        for text in process.stdout:
+            record.write(text)
+            tail = [*tail[-24:], text]
+            line(text)
+    if process.returncode:
+        raise ProvisionError(f"{command[0]} failed:\n{''.join(tail)}The whole log: {log}")
+
+
+def play_in_tree(tree: Path, log: Path, variables: Mapping[str, str], say: Say) -> None:
+    """site.yml in a tree that lies unpacked."""
+    command = ["ansible-playbook", "site.yml", "-e", f"tree_path={tree}"]
+    for name, value in variables.items():
+        command += ["-e", f"{name}={value}"]
+    with chroot.entered(tree):
+        _follow(command, log, ansible_environment(), TaskCounter(count_tasks(), say).line)
+
+
+def fast(folder: Path, variables: Mapping[str, str], say: Say) -> None:
+    """`folder`/system.qcow2 out of `folder`/base.tar without a virtual machine."""
+    tree = folder / "tree"
+    say("unpacking")
+    base_disk.unpack(folder / "base.tar", tree)
+    play_in_tree(tree, folder / "ansible.log", variables, say)
+    bootloader.make_disk(tree, folder / "system.qcow2", size_gib=base_disk.DISK_GIB, say=say)
+
+
+def ui_lines(text: str) -> list[str]:
+    """The lines that a machine-readable line of Packer says to people; none for other kinds.
+
+    Format: timestamp,target,type,data… with commas, CR and LF in data escaped (Packer's documentation,
+    "Machine-Readable Output"). The type "ui" has a kind and a text.
+    """
+    parts = text.rstrip("\n").split(",", 4)
+    if len(parts) < 5 or parts[2] != "ui":
+        return []
+    said = parts[4]
+    for escape, letter in _ESCAPES.items():
+        said = said.replace(escape, letter)
+    return [line for line in re.split(r"[\r\n]+", said) if line.strip()]
+
+
+def accelerator(probe: Path, log: Path) -> str:
+    """ "kvm" if a guest really runs in it, else "tcg": /dev/kvm may open and hang all the same.
+
+    `probe`: a bootable disk. A guest that has written to its serial line within 20 s runs.
+    """
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return "tcg"
+    log.unlink(missing_ok=True)
+    command = ["qemu-system-x86_64", "-accel", "kvm", "-m", "512", "-display", "none", "-no-reboot"]
+    command += ["-drive", f"file={probe},if=virtio,format=qcow2,snapshot=on", "-serial", f"file:{log}"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        process.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        return "kvm" if log.exists() and b"login:" in log.read_bytes() else "tcg"
+    finally:
+        process.kill()
+        process.wait()
+    return "tcg"
+
+
+def with_packer(folder: Path, variables: Mapping[str, str], say: Say) -> None:
+    """`folder`/system.qcow2 out of `folder`/base.qcow2, provisioned over ssh in QEMU."""
+    import packer  # type: ignore[import-untyped]  # python-packer; here, so that the fast way needs no sh
+
+    say("trying KVM")
+    chosen = accelerator(folder / "base.qcow2", folder / "probe.log")
+    say(f"QEMU with {chosen}")
+    output = folder / "packer"
+    counter = TaskCounter(count_tasks(), say)
+    tail: list[str] = []
+    log = folder / "packer.log"
+
+    with log.open("w") as record:
+
+        def line(text: str) -> None:
+            for said in ui_lines(text):
+                record.write(said + "\n")
+                record.flush()
+                tail.append(said)
+                del tail[:-25]
+                if "TASK [" in said:
+                    counter.line(said)
+                elif said.startswith("==>"):
+                    say(said.removeprefix("==>").partition(": ")[2] or said)
+
+        os.environ.update(ansible_environment(CHECKPOINT_DISABLE="1", PACKER_CACHE_DIR=str(folder / "cache")))
+        values = {
+            "accelerator": chosen,
+            "base_disk": str(folder / "base.qcow2"),
+            "output": str(output),
+            "ssh_key": str(folder / "build_key"),
+            "version": variables["seal_version"],
+        }
+        template = packer.Packer(str(TEMPLATE), only=["qemu.postkeep"], vars=values, out_iter=line)
+        try:
+            # parallel=False: 1.6.6 knows no -parallel=true, and there is one machine to build.
+            template.build(parallel=False, force=True, machine_readable=True).wait()
+        except Exception as error:  # sh raises a class of its own for each exit status
+            raise ProvisionError("packer failed:\n" + "\n".join(tail) + f"\nThe whole log: {log}") from error
+    (output / "system.qcow2").replace(folder / "system.qcow2")
