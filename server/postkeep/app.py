@@ -21,6 +21,7 @@ from postkeep.protocols.imap.server import ImapServer
 from postkeep.protocols.pop3.server import Pop3Server
 from postkeep.protocols.smtp.server import SmtpServer
 from postkeep.runtime.certificates import Certificates
+from postkeep.runtime.certificatewatch import CertificateWatch
 from postkeep.runtime.clock import Clock, SystemClock
 from postkeep.runtime.limits import ConnectionLimiter
 from postkeep.runtime.listeners import Listeners
@@ -56,6 +57,7 @@ class Engine:
         self._clock = clock or SystemClock()
         self._stderr = stderr
         self._stopping = False
+        self._watch: CertificateWatch | None = None
 
     async def start(self) -> None:
         """Open the folder and all listeners. A taken port stops that service alone.
@@ -72,6 +74,8 @@ class Engine:
             await self._http.start(self.data / SOCKET)
             self._compactor.start()
             await self.control.start_all()
+            self._watch = CertificateWatch(self._certificates, self._clock, house.logs)
+            self._watch.start()
         except BaseException:
             await self.stop()
             raise
@@ -90,6 +94,7 @@ class Engine:
         certificates = Certificates(
             self.data / "sslcert", config.hostname, house.files, clock, logs.error.write
         )
+        self._certificates = certificates
         services = config.services
         smtp_limit = ConnectionLimiter(
             config.smtp.maximum_connections, config.smtp.maximum_connections_per_address
@@ -191,8 +196,15 @@ class Engine:
             self._smtp.shutdown(), self._imap.shutdown(), self._pop3.shutdown(), self._http.stop()
         )
         await self._compactor.stop()
+        if self._watch is not None:
+            await self._watch.stop()
         self.house.logs.operations.write("Postkeep stopped")
         await self.house.close()
+
+    def reload(self) -> None:
+        """Read again what is read at start and can change under way: the certificates."""
+        if self._watch is not None:  # else it has not been started yet
+            self._watch.read_now()
 
     def _unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         error = context.get("exception")
@@ -210,6 +222,7 @@ async def serve(
 ) -> None:
     """Run until SIGTERM or SIGINT. `ready` is called once all listeners are open.
 
+    SIGHUP has the certificates read again.
     `before` runs first (the first set-up); it is given the event of the signals, and ends all by False.
     `manager` is told how far we are.
     """
@@ -219,6 +232,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
+    loop.add_signal_handler(signal.SIGHUP, engine.reload)
     try:
         if before is not None and not await before(ending):
             return
@@ -234,6 +248,6 @@ async def serve(
                 await engine.stop()
     finally:
         manager.close()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             with contextlib.suppress(ValueError):
                 loop.remove_signal_handler(number)

@@ -63,3 +63,12 @@ async def settle(rounds: int = 20) -> None:
     """Give every ready task its turn."""
     for _ in range(rounds):
         await asyncio.sleep(0)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """What the server does of its own accord, after a connection is lost for example."""
+    for turn in range(4000):
+        if condition():
+            return
+        await asyncio.sleep(0 if turn < 2000 else 0.005)
+    raise AssertionError("it never came true")

@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from postkeep.services.mailboxes import MailboxService
 from postkeep.services.quotas import Quotas
 from postkeep.storage.store import MailStore, Target
 
+from tests.support.clock import until as until
 from tests.support.imap import FakeAuthenticator, FakeLogs
 
 
@@ -82,15 +83,6 @@ class Pop3House:
             assert (await client.command("USER alice")).startswith(b"+OK")
             assert (await client.command("PASS secret")).startswith(b"+OK")
         return client
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """What the server does of its own accord, after a connection is lost for example."""
-    for turn in range(4000):
-        if condition():
-            return
-        await asyncio.sleep(0 if turn < 2000 else 0.005)
-    raise AssertionError("it never came true")
 
 
 def trusting_context() -> ssl.SSLContext:

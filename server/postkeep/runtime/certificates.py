@@ -1,5 +1,6 @@
 """The server's certificates: a self-signed one at first, and those that lie in sslcert/ (row SEC-1)."""
 
+import contextlib
 import datetime
 import ipaddress
 import os
@@ -47,7 +48,8 @@ class Certificates:
 
     The best one serves: valid now, covering the hostname, signed by somebody else, newest. Clients that ask
     for another name that a certificate here covers get that one (SNI). A broken pair is reported through
-    `report` (one line) and skipped. Files are read in place: call at start or from a thread.
+    `report` (one line) and skipped. Files are read in place: call at start. Later `read_again` does that in a
+    thread, and `use` takes what it found.
     """
 
     def __init__(
@@ -80,19 +82,61 @@ class Certificates:
         return tuple(self._all)
 
     def server_context(self) -> ssl.SSLContext:
-        """The active certificate's context (TLS 1.2 and later). After load() a new one."""
+        """The active certificate's context (TLS 1.2 and later). After `use` a new one."""
         return self._all[0].context
 
     def load(self) -> None:
-        """Read the folder (again). Raises OSError when a first certificate cannot be written."""
-        found = self._read_all()
+        """Read the folder. Raises OSError when a first certificate cannot be written."""
+        found = self._read_all(self._report)
         if not any(one.not_after > self._clock.now() for one in found):
-            made = self._read_pair(self._make_self_signed())
+            made = self._read_pair(self._make_self_signed(), self._report)
             found = [one for one in found if one.path != made.path] + [made]
-        found.sort(key=self._rank, reverse=True)
+        self.use(found)
+
+    def read_again(self) -> tuple[list[Certificate], list[str]]:
+        """What can be used now, and what is to be said of the rest; changes nothing, for a thread.
+
+        A pair that is in use and whose files cannot be used any more stays as it was read; all stay when
+        nothing would be left that is valid.
+        """
+        said: list[str] = []
+        found = self._read_all(said.append)
+        read = {one.path for one in found}
+        for one in self._all:
+            if one.path not in read and self._files.exists(one.path):
+                said.append(f"{one.path} stays in use as it was read before")
+                found.append(one)
+        now = self._clock.now()
+        if not any(one.not_after > now for one in found) and any(one.not_after > now for one in self._all):
+            said.append(f"{self._folder} has no certificate that can be used: the one in use stays")
+            found = list(self._all)
+        return found, said
+
+    def use(self, found: list[Certificate]) -> None:
+        """For connections from now on."""
         self._all = found
+        self.rank()
         for one in found:
             one.context.sni_callback = self._choose
+
+    def rank(self) -> None:
+        """The best one first; that changes with time."""
+        self._all = sorted(self._all, key=self._rank, reverse=True)
+
+    def fingerprint(self) -> tuple[tuple[str, int, int, int], ...]:
+        """Of all files here and of the intermediates: changes when one of them does. For a thread."""
+        seen = []
+        for folder in (self._folder, self._intermediate_folder):
+            with contextlib.suppress(OSError):
+                for path in sorted(folder.iterdir()):
+                    with contextlib.suppress(OSError):  # a file that has just gone
+                        status = path.stat()
+                        seen.append((str(path), status.st_ino, status.st_size, status.st_mtime_ns))
+        return tuple(seen)
+
+    @property
+    def _intermediate_folder(self) -> Path:
+        return self._folder.parent / "sslca"
 
     def _rank(self, one: Certificate) -> tuple[bool, bool, bool, float]:
         valid = one.not_before <= self._clock.now() < one.not_after
@@ -107,17 +151,17 @@ class Certificates:
                 connection.context = one.context
                 return
 
-    def _read_all(self) -> list[Certificate]:
+    def _read_all(self, report: Callable[[str], None]) -> list[Certificate]:
         found = []
         for name in sorted(self._files.list_dir(self._folder)):
             if not name.endswith(".crt"):
                 continue
             path = self._folder / name
             try:
-                found.append(self._read_pair(path))
+                found.append(self._read_pair(path, report))
             except (OSError, ValueError, TypeError, ssl.SSLError, PostkeepError) as error:
                 reason = str(error).replace("\n", " ") or type(error).__name__
-                self._report(f"The certificate {path} cannot be used: {reason}")
+                report(f"The certificate {path} cannot be used: {reason}")
         return found
 
     def _read(self, path: Path) -> bytes:
@@ -127,7 +171,7 @@ class Certificates:
         finally:
             self._files.close(fd)
 
-    def _read_pair(self, path: Path) -> Certificate:
+    def _read_pair(self, path: Path, report: Callable[[str], None]) -> Certificate:
         key_path = path.with_suffix(".key")
         # Parsed first: OpenSSL itself would ask for a passphrase on the terminal.
         key = serialization.load_pem_private_key(self._read(key_path), None)
@@ -135,7 +179,7 @@ class Certificates:
         own = chain[0]
         if own.public_key() != key.public_key():
             raise PostkeepError(f"{key_path.name} is the key of another certificate")
-        context = self._context(path, key_path)
+        context = self._context(path, key_path, report)
         return Certificate(
             path,
             _names(own),
@@ -145,7 +189,7 @@ class Certificates:
             context,
         )
 
-    def _context(self, path: Path, key_path: Path) -> ssl.SSLContext:
+    def _context(self, path: Path, key_path: Path, report: Callable[[str], None]) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
@@ -153,13 +197,13 @@ class Certificates:
         # keeps its stateless tickets: without them OpenSSL would keep thousands of sessions here.)
         context.num_tickets = 0
         context.load_cert_chain(path, key_path, password=_no_password)
-        for extra in self._intermediates():
+        for extra in self._intermediates(report):
             # OpenSSL completes the chain that it sends from the context's store.
             context.load_verify_locations(cadata=extra)
         return context
 
-    def _intermediates(self) -> list[str]:
-        folder = self._folder.parent / "sslca"
+    def _intermediates(self, report: Callable[[str], None]) -> list[str]:
+        folder = self._intermediate_folder
         if not self._files.exists(folder):
             return []
         found = []
@@ -170,7 +214,7 @@ class Certificates:
                     x509.load_pem_x509_certificates(data)
                     found.append(data.decode("ascii"))
                 except (OSError, ValueError) as error:
-                    self._report(f"The certificate {folder / name} cannot be used: {error}")
+                    report(f"The certificate {folder / name} cannot be used: {error}")
         return found
 
     def _make_self_signed(self) -> Path:

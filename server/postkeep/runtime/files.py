@@ -22,6 +22,9 @@ class Files(Protocol):
     def truncate(self, fd: int, length: int) -> None: ...
     def size(self, fd: int) -> int: ...
     def rename(self, source: Path, target: Path) -> None: ...
+    def link(self, source: Path, target: Path) -> None:
+        """A second name for the file; FileExistsError."""
+
     def unlink(self, path: Path) -> None: ...
     def mkdir(self, path: Path) -> None:
         """Make it and its missing parents, durable; existing is fine."""
@@ -41,6 +44,7 @@ class SystemFiles:
     fdatasync = staticmethod(os.fdatasync)
     truncate = staticmethod(os.ftruncate)
     rename = staticmethod(os.replace)
+    link = staticmethod(os.link)
     unlink = staticmethod(os.unlink)
     list_dir = staticmethod(os.listdir)
     exists = staticmethod(os.path.exists)
