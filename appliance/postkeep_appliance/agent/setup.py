@@ -35,7 +35,8 @@ class FirstStart:
         self._state: StatePort = host.state
         self._control = control
 
-    def _unfinished(self) -> bool:
+    def unfinished(self) -> bool:
+        """Whether a set-up by this agent began and did not come to its end."""
         octets = self._state.read(STATE)
         if octets is None:
             return False
@@ -53,7 +54,7 @@ class FirstStart:
         )
         if call.statistics:
             raise Invalid("statistics", "This version sends no statistics to anybody; leave it off.")
-        if self._engine.is_set_up() and not self._unfinished():
+        if self._engine.is_set_up() and not self.unfinished():
             raise Refused("failed", "Postkeep is set up already; change its settings in the administration.")
         await self._check_store(call.store)
         _log.info("set-up of %s by %s", hostname, work.caller)
