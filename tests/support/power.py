@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import apsw
+from postkeep.storage import checksums
 
 SECTOR = 512
 
@@ -342,15 +343,17 @@ class SimulatedFiles:
 
 
 class SimulatedVfs(apsw.VFS):  # type: ignore[misc]
-    """SQLite's own unix VFS (locks and WAL shared memory are its) with the disk's journal in between."""
+    """The VFS that the product uses (SQLite's page checksums over its unix VFS, whose are locks and WAL shared
+    memory) with the disk's journal in front. The layers below add, drop and reorder no operation, they only
+    fill in checksums: what is noted is read back, so it is what lies in the file."""
 
     def __init__(self, disk: SimulatedDisk, name: str) -> None:
         self._disk = disk
-        super().__init__(name, "unix")
+        super().__init__(name, checksums.vfs())
 
     def xOpen(self, name: Any, flags: list[int]) -> apsw.VFSFile:
         if name is None or flags[0] & apsw.SQLITE_OPEN_DELETEONCLOSE:
-            return apsw.VFSFile("unix", name, flags)  # temporary: gone after power loss anyway
+            return apsw.VFSFile(checksums.vfs(), name, flags)  # temporary: gone after power loss anyway
         path = Path(name.filename() if isinstance(name, apsw.URIFilename) else name)
         with self._disk.lock:
             new = not path.exists()
@@ -376,14 +379,16 @@ class SimulatedFile(apsw.VFSFile):  # type: ignore[misc]
         self._path = path
         # As the unix VFS does: the first sync of a journal that it made syncs the directory too.
         self._directory_due = new and bool(flags[0] & _JOURNALS)
-        super().__init__("unix", name, flags)
+        self._checked = bool(flags[0] & apsw.SQLITE_OPEN_MAIN_DB)
+        super().__init__(checksums.vfs(), name, flags)
         self._inode = disk.inode(path)
 
     def xWrite(self, data: bytes, offset: int) -> None:
         with self._disk.lock:
             self._check("write")
             super().xWrite(data, offset)
-            self._disk.note(Write(self._inode, offset, bytes(data)))
+            written = super().xRead(len(data), offset) if self._checked else bytes(data)
+            self._disk.note(Write(self._inode, offset, written))
 
     def xTruncate(self, length: int) -> None:
         with self._disk.lock:

@@ -4,15 +4,29 @@ What is read here is committed. Values are replaced whole (a tuple, a dict), nev
 reader on the loop sees the state before or after a commit.
 """
 
+import logging
 from typing import Any
 
 import apsw
 import orjson
 
-from postkeep.domain.errors import MailboxNotFound, NotFound
+from postkeep.domain.errors import DatabaseDamaged, MailboxNotFound, NotFound
 from postkeep.domain.mailbox import DELIMITER, INBOX, Counters, Mailbox, Role
+from postkeep.storage.checksums import is_damage
+
+_log = logging.getLogger(__name__)
 
 UID_LIMIT = 0xFFFFFFFE
+_UNKNOWN_MODSEQS = 1 << 20
+"""An account leaves out so many modseqs when it cannot be known which were given last."""
+
+
+_UNCOUNTED = (
+    "SELECT b.id, count(*), max(m.uid), max(m.modseq),"
+    " sum(m.flags & 1 = 0), sum(m.flags & 8 <> 0), sum(m.size)"
+    " FROM mailbox b CROSS JOIN message m"
+    " ON m.account = b.account AND m.mailbox = b.id AND m.uid >= b.uidnext"
+)
 
 
 class AccountState:
@@ -63,6 +77,7 @@ class MailboxState:
         "account",
         "alive",
         "counters",
+        "damaged",
         "deleted",
         "dirty",
         "id",
@@ -79,6 +94,8 @@ class MailboxState:
         self.id = id
         self.name = name
         self.alive = True
+        self.damaged = False
+        """What was delivered last cannot be read: nothing is changed here, see `Catalogue.sound`."""
         self.dirty = False
         """The numbers in the database are older (by deliveries only)."""
         self.counters = counters
@@ -123,6 +140,13 @@ class Catalogue:
             raise MailboxNotFound("the mailbox is gone")
         return state
 
+    def sound(self, account: int, mailbox: int) -> MailboxState:
+        """As `state`; DatabaseDamaged when its counters cannot be known."""
+        state = self.state(account, mailbox)
+        if state.damaged:
+            raise DatabaseDamaged("the database is damaged in this mailbox, see `postkeep verify`")
+        return state
+
     def listing(self, account: int) -> tuple[Mailbox, ...]:
         """By name, INBOX first."""
         state = self.account(account)
@@ -140,7 +164,7 @@ class Catalogue:
             "SELECT id, key, modseq, uidvalidity, keywords FROM account WHERE key IS NOT NULL"
         ):
             self.add_account(AccountState(row[0], row[1], row[2], row[3], tuple(orjson.loads(row[4]))))
-        recovered = self._recover(connection)
+        recovered, damaged = self._recover(connection)
         for row in connection.execute(
             "SELECT account, id, name, uidvalidity, role, subscribed,"
             " uidnext, modseq, messages, unseen, deleted, size"
@@ -163,6 +187,15 @@ class Catalogue:
                 state.size += size
                 state.dirty = True
                 state.publish()
+            if mailbox.id in damaged:
+                state.damaged = True
+                state.modseq += _UNKNOWN_MODSEQS
+                _log.error(
+                    "%s, mailbox %s: the database is damaged there; what can be read is served, nothing is"
+                    " delivered or changed until `postkeep rebuild`",
+                    account.key,
+                    mailbox.name,
+                )
             self.states[mailbox.id] = state
             account.modseq = account.committed_modseq = max(account.modseq, state.modseq)
             account.octets += state.size
@@ -171,17 +204,30 @@ class Catalogue:
             account.usage = (account.octets, account.messages)
         return sum(row[1] for row in recovered.values())
 
-    def _recover(self, connection: apsw.Connection) -> dict[int, tuple[int, ...]]:
-        """By mailbox id: what the rows from the stored uidnext on add up to."""
-        return {
-            row[0]: row
-            for row in connection.execute(
-                "SELECT b.id, count(*), max(m.uid), max(m.modseq),"
-                " sum(m.flags & 1 = 0), sum(m.flags & 8 <> 0), sum(m.size)"
-                " FROM mailbox b CROSS JOIN message m"
-                " ON m.account = b.account AND m.mailbox = b.id AND m.uid >= b.uidnext GROUP BY b.id"
-            )
-        }
+    def _recover(self, connection: apsw.Connection) -> tuple[dict[int, tuple[int, ...]], set[int]]:
+        """By mailbox id: what the rows from the stored uidnext on add up to; mailboxes whose last rows lie in
+        a damaged page."""
+        try:
+            return {row[0]: row for row in connection.execute(_UNCOUNTED + " GROUP BY b.id")}, set()
+        except apsw.Error as error:
+            if not is_damage(error):
+                raise
+        found: dict[int, tuple[int, ...]] = {}
+        damaged: set[int] = set()
+        mailboxes: list[tuple[Any, ...]] = connection.execute(
+            "SELECT id FROM mailbox WHERE name IS NOT NULL"
+        ).fetchall()
+        for (mailbox,) in mailboxes:
+            try:
+                row = connection.execute(f"{_UNCOUNTED} WHERE b.id = ? GROUP BY b.id", (mailbox,)).fetchone()
+            except apsw.Error as error:
+                if not is_damage(error):
+                    raise
+                damaged.add(mailbox)
+                continue
+            if row is not None:
+                found[mailbox] = row
+        return found, damaged
 
     def add_account(self, account: AccountState) -> None:
         self.accounts[account.id] = account

@@ -1,5 +1,6 @@
 """The one SQLite database: how it is opened, locked and asked. All SQL of the product lives in storage/."""
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -11,9 +12,10 @@ import apsw
 import orjson
 
 from postkeep.domain.errors import DatabaseDamaged, PostkeepError, StorageFailed, StorageFull
+from postkeep.storage import checksums
+from postkeep.storage.checksums import PAGE_SIZE
 
 NAME = "postkeep.db"
-PAGE_SIZE = 4096
 WAL_LIMIT = 64 << 20
 """Octets that the WAL keeps when it is not in use."""
 _WRITER_CACHE_KIB = 32 << 10
@@ -42,12 +44,23 @@ class Lock:
 
 
 def open_writer(path: Path, vfs: str | None = None) -> apsw.Connection:
-    """The read-write connection, made durable: WAL, synchronous=FULL, checkpoints by hand."""
+    """The read-write connection, made durable: WAL, synchronous=FULL, checkpoints by hand. A new database has
+    page checksums."""
     if vfs is None:  # SQLite itself would make it readable for all
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    connection = apsw.Connection(str(path), vfs=vfs)
+    connection = apsw.Connection(str(path), vfs=vfs or checksums.vfs())
+    try:
+        _make_durable(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _make_durable(connection: apsw.Connection) -> None:
     connection.set_busy_timeout(_BUSY_MS)
     connection.pragma("page_size", PAGE_SIZE)
+    checksums.reserve(connection)
     if connection.pragma("journal_mode", "wal") != "wal":
         raise StorageFailed("postkeep.db cannot be put into WAL mode")
     connection.pragma("synchronous", "FULL")
@@ -58,18 +71,22 @@ def open_writer(path: Path, vfs: str | None = None) -> apsw.Connection:
     # has made it grow beyond measure (it is then cut when it begins anew).
     connection.pragma("journal_size_limit", WAL_LIMIT)
     _keep_wal(connection)
-    return connection
 
 
 def close_writer(connection: apsw.Connection) -> None:
-    """Close the read-write connection; the WAL keeps its size over the restart."""
+    """Close the read-write connection; the WAL keeps its size over the restart, but not what was in it: the
+    next start would read that again, and a bit flipped there meanwhile would take back all behind it."""
     connection.pragma("journal_size_limit", -1)
+    with contextlib.suppress(apsw.Error):  # a reader holds the WAL, or the disk is full: as after a crash
+        connection.set_busy_timeout(0)
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+        connection.pragma("user_version", int(connection.pragma("user_version")))  # begins it anew
     connection.close()
 
 
 def open_reader(path: Path, vfs: str | None = None) -> apsw.Connection:
     """A connection that cannot write."""
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY, vfs=vfs)
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY, vfs=vfs or checksums.vfs())
     connection.set_busy_timeout(_BUSY_MS)
     connection.pragma("cache_size", -_READER_CACHE_KIB)
     _common(connection)
@@ -87,6 +104,21 @@ def _keep_wal(connection: apsw.Connection) -> None:
 
     flag = ctypes.c_int(1)
     connection.file_control("main", apsw.SQLITE_FCNTL_PERSIST_WAL, ctypes.addressof(flag))
+
+
+@contextlib.contextmanager
+def atomic(connection: apsw.Connection) -> Iterator[None]:
+    """A transaction, of reading too (one snapshot). SQLite may give it up by itself (full, I/O, a damaged
+    page): what is raised then is the reason for that."""
+    connection.execute("BEGIN")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            with contextlib.suppress(apsw.Error):
+                connection.execute("ROLLBACK")
+        raise
 
 
 def json_value(connection: apsw.Connection, sql: str, bindings: Bindings = ()) -> Any:
@@ -111,6 +143,10 @@ def translate(error: BaseException) -> BaseException:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             return StorageFull("the disk is full")
         return StorageFailed(f"the disk failed: {error.strerror or error}")
+    if checksums.is_fault(error):
+        page = checksums.FAULTS.take()
+        where = "a page" if page is None else f"page {page}"
+        return DatabaseDamaged(f"the database is damaged ({where}), see `postkeep verify`")
     if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):
         return DatabaseDamaged(f"the database is damaged ({error}), see `postkeep verify`")
     if isinstance(error, apsw.Error) and not isinstance(error, (apsw.SQLError, apsw.BindingsError)):

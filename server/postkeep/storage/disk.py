@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from postkeep.domain.errors import StorageFailed, StorageFull
+from postkeep.domain.errors import DatabaseDamaged, StorageFailed, StorageFull
 
 _log = logging.getLogger(__name__)
 
@@ -25,7 +25,10 @@ class DiskWatch:
         """A failure was told and no success since."""
 
     def failed(self, error: BaseException) -> None:
-        """Errors other than StorageFull and StorageFailed are none of the disk."""
+        """Errors other than StorageFull and StorageFailed are none of the disk; of a damaged database
+        checksums.py tells."""
+        if isinstance(error, DatabaseDamaged):
+            return
         if isinstance(error, StorageFull):
             text = f"the disk is full: messages are refused with 452 until there is room in {self._folder}"
         elif isinstance(error, StorageFailed):

@@ -7,6 +7,9 @@ are removed afterwards in bounded steps by `reap`, which an engine takes up agai
 from collections.abc import Sequence
 from functools import partial
 
+import apsw
+import orjson
+
 from postkeep.domain.change import MailboxesChanged
 from postkeep.domain.errors import (
     AlreadyExists,
@@ -243,12 +246,18 @@ def subscribe(tx: Transaction, account: AccountState, name: str, on: bool) -> Ma
 # --- in the background ------------------------------------------------------------------------------
 
 
-def reap(tx: Transaction, rows: int = _REAP_ROWS) -> bool:
-    """Remove a bounded number of messages of mailboxes that are gone; False when nothing is left to do."""
-    doomed = tx.execute("SELECT account, id FROM mailbox WHERE name IS NULL LIMIT 1").fetchone()
-    if doomed is None:
-        tx.execute("DELETE FROM account WHERE key IS NULL")
-        return False
+def doomed(connection: apsw.Connection, leave: Sequence[int]) -> tuple[int, int] | None:
+    """(account, id) of a mailbox that is gone and still has rows; not one of `leave`."""
+    found: tuple[int, int] | None = connection.execute(
+        "SELECT account, id FROM mailbox WHERE name IS NULL"
+        " AND id NOT IN (SELECT value FROM json_each(?)) LIMIT 1",
+        (orjson.dumps(leave).decode(),),
+    ).fetchone()
+    return found
+
+
+def reap(tx: Transaction, doomed: tuple[int, int], rows: int = _REAP_ROWS) -> bool:
+    """Remove a bounded number of messages of a mailbox that is gone; False when it is gone for good."""
     account, mailbox = doomed
     last = tx.execute(
         "SELECT max(uid) FROM"
@@ -266,4 +275,12 @@ def reap(tx: Transaction, rows: int = _REAP_ROWS) -> bool:
     if tx.connection.changes():
         return True
     tx.execute("DELETE FROM mailbox WHERE id = ?", (mailbox,))
-    return True
+    return False
+
+
+def forget_accounts(tx: Transaction) -> None:
+    """Accounts that are gone and have no mailbox left."""
+    tx.execute(
+        "DELETE FROM account WHERE key IS NULL AND NOT EXISTS"
+        " (SELECT 1 FROM mailbox WHERE mailbox.account = account.id)"
+    )

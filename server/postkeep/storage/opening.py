@@ -8,8 +8,9 @@ from pathlib import Path
 
 import apsw
 
-from postkeep.domain.errors import StorageFailed
+from postkeep.domain.errors import DatabaseDamaged, StorageFailed
 from postkeep.runtime.files import Files
+from postkeep.storage import checksums, wal
 from postkeep.storage.packs import ARRIVING, SUFFIX, ActivePack, Packs
 
 _log = logging.getLogger(__name__)
@@ -17,6 +18,23 @@ _log = logging.getLogger(__name__)
 TAIL_LIMIT = 64 << 20
 """A crash leaves at most a batch or so behind the committed length. More than this is not cut but kept: it
 tells of a database that is older than its packs (`postkeep rebuild`)."""
+
+
+def check_database(files: Files, path: Path, connection: apsw.Connection) -> None:
+    """DatabaseDamaged: its header denies its checksums, or the WAL is damaged in the middle, and SQLite has
+    taken back without a word what was acknowledged. Before anything is written."""
+    checksums.check_header(connection)
+    log = path.with_name(path.name + "-wal")
+    if not files.exists(log):
+        return
+    valid, _ = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
+    fd = files.open(log, os.O_RDONLY)
+    try:
+        frame = wal.damaged(lambda length, offset: files.pread(fd, length, offset), files.size(fd), valid)
+    finally:
+        files.close(fd)
+    if frame is not None:
+        raise DatabaseDamaged(f"frame {frame} of {log.name} is damaged, and what was stored after it is lost")
 
 
 def empty_spool(files: Files, folder: Path) -> None:

@@ -15,7 +15,7 @@ import orjson
 from postkeep.domain.errors import CorruptRecord, StorageFailed
 from postkeep.domain.message import FlagsRow, MessageRow
 from postkeep.storage.bodies import StoredMessage
-from postkeep.storage.database import json_columns, json_value, open_reader, translate
+from postkeep.storage.database import atomic, json_columns, json_value, open_reader, translate
 from postkeep.storage.packs import Packs
 from postkeep.storage.ranges import Ranges, merge
 
@@ -193,7 +193,7 @@ def _rows_of_ranges(
 
 
 def _expunged(connection: apsw.Connection, account: int, mailbox: int, modseq: int) -> "array[int]":
-    with connection:  # one snapshot
+    with atomic(connection):
         row = connection.execute("SELECT forgotten, uidnext FROM mailbox WHERE id = ?", (mailbox,)).fetchone()
         if row is not None and modseq < row[0]:
             there = _uids(connection, account, mailbox)

@@ -27,7 +27,7 @@ from postkeep.domain.mailbox import DEFAULT_MAILBOXES, DELIMITER, INBOX
 from postkeep.domain.message import Flag
 from postkeep.formats.mime.structure import Structure
 from postkeep.runtime.files import Files, SystemFiles
-from postkeep.storage import database, records
+from postkeep.storage import checksums, database, records
 from postkeep.storage.bodies import structure_of
 from postkeep.storage.catalogue import canonical
 from postkeep.storage.migrations import APPLICATION_ID, migrate
@@ -152,9 +152,10 @@ class Rebuilding:
         for leftover in (path, Path(f"{path}-journal")):
             with contextlib.suppress(FileNotFoundError):
                 self._files.unlink(leftover)
-        connection = self._database = apsw.Connection(str(path), vfs=self._vfs)
+        connection = self._database = apsw.Connection(str(path), vfs=self._vfs or checksums.vfs())
         try:
-            connection.pragma("page_size", database.PAGE_SIZE)
+            connection.pragma("page_size", checksums.PAGE_SIZE)
+            checksums.reserve(connection)
             connection.pragma("journal_mode", "off")
             connection.pragma("synchronous", "off")
             migrate(connection)

@@ -5,6 +5,7 @@ import contextlib
 import logging
 from array import array
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,9 +18,10 @@ from postkeep.domain.message import FlagMode, FlagsRow, MessageRow
 from postkeep.formats.mime.structure import Structure
 from postkeep.runtime.clock import Clock
 from postkeep.runtime.files import Files, SystemFiles
-from postkeep.storage import database, mailboxes, messages, opening
+from postkeep.storage import checksums, database, mailboxes, messages, opening
 from postkeep.storage.bodies import Body, Incoming, Intake, StoredMessage
 from postkeep.storage.catalogue import Catalogue, MailboxState
+from postkeep.storage.convert import add_checksums
 from postkeep.storage.disk import DiskWatch
 from postkeep.storage.jobs import Target, deliver
 from postkeep.storage.messages import CopyResult, StoreResult
@@ -101,9 +103,13 @@ class MailStore:
         mail, spool = folder / "mail", folder / "spool"
         for path in (folder, mail, spool):
             files.mkdir(path)
-        connection = database.open_writer(folder / database.NAME, vfs)
+        path = folder / database.NAME
+        await asyncio.to_thread(add_checksums, files, path, vfs, clock.monotonic)
+        connection = database.open_writer(path, vfs)
         try:
+            opening.check_database(files, path, connection)
             migrate(connection)
+            checksums.mark(connection)
             connection.execute(messages.TEMPORARY)
             opening.empty_spool(files, spool)
             packs = Packs(files, mail)
@@ -117,7 +123,7 @@ class MailStore:
         numbers = opening.pack_numbers(packs, connection)
         disk = DiskWatch(folder, clock.monotonic)
         writer = Writer(connection, catalogue, packs, numbers, active, disk)
-        readers = Readers(folder / database.NAME, packs, vfs)
+        readers = Readers(path, packs, vfs)
         intake = Intake(files, spool, numbers, readers.workers, disk)
         writer.start()
         store = cls(clock, lock, connection, catalogue, packs, writer, readers, intake)
@@ -185,7 +191,7 @@ class MailStore:
         return self.catalogue.mailbox(account, name)
 
     def counters(self, account: int, mailbox: int) -> Counters:
-        return self.catalogue.state(account, mailbox).counters
+        return self.catalogue.sound(account, mailbox).counters
 
     def usage(self, account: int) -> tuple[int, int]:
         """Octets and messages of all its mailboxes."""
@@ -246,7 +252,7 @@ class MailStore:
         `date` is INTERNALDATE. The body is used up, also when this fails. MailboxNotFound when a target is
         gone (then none gets it), LimitReached (keywords)."""
         try:
-            places = [(self.catalogue.state(target.account, target.mailbox), target) for target in targets]
+            places = [(self.catalogue.sound(target.account, target.mailbox), target) for target in targets]
             bits = [await self._keyword_bits(target) if target.keywords else 0 for target in targets]
             job = deliver(asyncio.get_running_loop().create_future(), body, places, bits, date, then)
         except BaseException:
@@ -281,7 +287,7 @@ class MailStore:
         """RFC 3501 §6.4.6, RFC 7162 §3.1.3. Uids that do not exist are passed over.
 
         LimitReached (keywords)."""
-        state = self.catalogue.state(account, mailbox)
+        state = self.catalogue.sound(account, mailbox)
         words = tuple(keywords)
         bits = int(flags)
         return await self._change(
@@ -321,8 +327,8 @@ class MailStore:
         remove: bool,
         then: Then[CopyResult],
     ) -> CopyResult:
-        source = self.catalogue.state(account, mailbox)
-        into = self.catalogue.state(account if target_account is None else target_account, target)
+        source = (self.catalogue.sound if remove else self.catalogue.state)(account, mailbox)
+        into = self.catalogue.sound(account if target_account is None else target_account, target)
         return await self._change(
             source, lambda tx: messages.copy(tx, source, uids, into, remove), then, into
         )
@@ -331,7 +337,7 @@ class MailStore:
         self, account: int, mailbox: int, uids: Sequence[int] | None, then: Then[Expunged] = None
     ) -> Expunged:
         """None: those flagged \\Deleted. Otherwise exactly those of `uids` that exist."""
-        state = self.catalogue.state(account, mailbox)
+        state = self.catalogue.sound(account, mailbox)
         return await self._change(state, lambda tx: messages.expunge(tx, state, uids), then)
 
     # --- reading ----------------------------------------------------------------------------------
@@ -405,8 +411,15 @@ class MailStore:
 
     async def _reap(self) -> None:
         """Remove the messages of deleted mailboxes and accounts, in steps that let others through."""
+        damaged: list[int] = []
         try:
-            while await self.writer.change(mailboxes.reap):
-                pass
+            while doomed := await self.readers.run(mailboxes.doomed, damaged):
+                try:
+                    while await self.writer.change(partial(mailboxes.reap, doomed=doomed)):
+                        pass
+                except DatabaseDamaged:
+                    damaged.append(doomed[1])
+            if not damaged:
+                await self.writer.change(mailboxes.forget_accounts)
         except PostkeepError as error:
             _log.error("removing deleted mailboxes stopped until the next start: %s", error)

@@ -8,11 +8,12 @@ from functools import partial
 import apsw
 import orjson
 
-from postkeep.domain.errors import CorruptRecord, PostkeepError
+from postkeep.domain.errors import CorruptRecord, DatabaseDamaged, PostkeepError
 from postkeep.domain.message import MessageRow
 from postkeep.formats.mime.structure import Structure, StructureVersionError, decode_structure
 from postkeep.storage import records
 from postkeep.storage.bodies import structure_of
+from postkeep.storage.checksums import is_damage
 from postkeep.storage.packs import Packs
 from postkeep.storage.reading import Readers
 from postkeep.storage.transaction import Transaction
@@ -20,8 +21,8 @@ from postkeep.storage.writer import Writer
 
 _log = logging.getLogger(__name__)
 
-KEEP = 4096
-"""Structures read from packs that wait to be written into the database; more are left out."""
+KEEP = 4 << 20
+"""Octets of structures read from packs that wait to be written into the database; more are left out."""
 _STEP = 512
 
 Known = list[tuple[int, bytes]]
@@ -32,12 +33,7 @@ def read_structures(
     connection: apsw.Connection, packs: Packs, rows: Sequence[MessageRow]
 ) -> tuple[list[Structure | None], Known]:
     """Those of `rows` in order (None: the record is damaged), and what the database does not have yet."""
-    known = dict(
-        connection.execute(
-            "SELECT item, data FROM structure WHERE item IN (SELECT value FROM json_each(?))",
-            (orjson.dumps([row.item for row in rows]).decode(),),
-        )
-    )
+    known = _known(connection, rows)
     found: list[Structure | None] = []
     new: Known = []
     for row in rows:
@@ -59,6 +55,20 @@ def read_structures(
     return found, new
 
 
+def _known(connection: apsw.Connection, rows: Sequence[MessageRow]) -> dict[int, bytes]:
+    try:
+        return dict(
+            connection.execute(
+                "SELECT item, data FROM structure WHERE item IN (SELECT value FROM json_each(?))",
+                (orjson.dumps([row.item for row in rows]).decode(),),
+            )
+        )
+    except apsw.Error as error:
+        if not is_damage(error):
+            raise
+        return {}  # the packs have them all
+
+
 def keep_structures(tx: Transaction, known: Known) -> None:
     """Write them for the next time. A message that was expunged meanwhile leaves its row behind, which the
     Compactor finds (walk.orphans)."""
@@ -78,22 +88,38 @@ class StructureKeeper:
         self._writer = writer
         self._packs = packs
         self._new: dict[int, bytes] = {}
+        self._octets = 0
+        """Of what is in _new."""
+        self._damaged = False
+        """The table lies in a damaged page: nothing is kept any more."""
 
     async def read(self, rows: Sequence[MessageRow]) -> tuple[list[Structure | None], bool]:
         """Those of `rows` in order, None for a damaged record; is there something to be kept."""
         found, new = await self._readers.run(read_structures, self._packs, rows)
-        if new and len(self._new) < KEEP:
-            self._new.update(new)
+        if self._damaged:
+            return found, False
+        for item, data in new:
+            if self._octets + len(data) > KEEP:
+                break
+            if item not in self._new:
+                self._new[item] = data
+                self._octets += len(data)
         return found, bool(new)
 
     async def keep(self) -> None:
         """Write what is new, a bounded number at a time."""
         while self._new:
             batch = list(itertools.islice(self._new.items(), _STEP))
-            for item, _ in batch:
+            for item, data in batch:
                 del self._new[item]
+                self._octets -= len(data)
             try:
                 await self._writer.change(partial(keep_structures, known=batch))
+            except DatabaseDamaged:  # told by checksums.py
+                self._damaged = True
+                self._new.clear()
+                self._octets = 0
+                return
             except PostkeepError as error:  # they can be read again
                 _log.warning("structures not kept: %s", error)
                 return

@@ -17,8 +17,9 @@ import apsw
 from postkeep.domain.change import Appended
 from postkeep.domain.errors import LimitReached, MailboxNotFound, PostkeepError, StorageFailed
 from postkeep.domain.message import Flag, MessageRow
-from postkeep.storage.catalogue import UID_LIMIT, Catalogue
-from postkeep.storage.database import translate
+from postkeep.storage import checksums
+from postkeep.storage.catalogue import UID_LIMIT, Catalogue, MailboxState
+from postkeep.storage.database import atomic, translate
 from postkeep.storage.disk import DiskWatch
 from postkeep.storage.jobqueue import JobQueue
 from postkeep.storage.jobs import Delivery, Job, Operation
@@ -67,6 +68,8 @@ class Writer:
         """What to do when it is known that a COMMIT which failed has left nothing."""
         self._empty: int | None = None
         """A pack whose row is committed but not yet its file."""
+        self._unwritten: set[MailboxState] = set()
+        """Their rows cannot be written: they lie in a damaged page."""
         self._wal_pages = 0
         self._checkpoint_at = _CHECKPOINT_PAGES
         self._tidy = False
@@ -331,7 +334,7 @@ class Writer:
     def _decide(self) -> None:
         """A small transaction in the place of the one in doubt: SQLite, for which that one is rolled back,
         overwrites its frames. Once this one is durable that one is gone for good, and its octets may go."""
-        with self._connection:
+        with atomic(self._connection):
             self._connection.execute(
                 "INSERT INTO meta (key, value) VALUES ('failed_commits', 1)"
                 " ON CONFLICT (key) DO UPDATE SET value = value + 1"
@@ -347,7 +350,7 @@ class Writer:
         number = self._empty
         if number is None:
             number = next(self._numbers)
-            with self._connection:
+            with atomic(self._connection):
                 self._connection.execute("UPDATE pack SET sealed = 1 WHERE sealed = 0")
                 self._connection.execute(
                     "INSERT INTO pack (number, length, dead, sealed) VALUES (?, 0, 0, 0)", (number,)
@@ -382,20 +385,34 @@ class Writer:
         """Write the lazy counters, then copy the WAL into the database. A failure is no loss: all that was
         acknowledged is durable in the WAL, and the next try comes."""
         try:
-            dirty = [state for state in list(self._catalogue.states.values()) if state.dirty and state.alive]
+            dirty = [
+                state
+                for state in list(self._catalogue.states.values())
+                if state.dirty and state.alive and state not in self._unwritten
+            ]
             if dirty:
-                transaction = Transaction(self._connection, self._catalogue)
-                try:
-                    with self._connection:
-                        for state in dirty:
-                            transaction.flush(state)
-                except BaseException:
-                    for state in dirty:
-                        state.dirty = True
-                    raise
+                self._flush(dirty)
             pages, copied = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
             # A long reading holds some back: not again after every commit.
             self._checkpoint_at = _CHECKPOINT_PAGES + (pages if copied < pages else 0)
             self._wal_pages = 0
         except apsw.Error as error:
             _log.error("checkpoint failed: %s", error)
+
+    def _flush(self, dirty: list[MailboxState]) -> None:
+        """Counters whose row lies in a damaged page are left out; a start counts the messages again."""
+        transaction = Transaction(self._connection, self._catalogue)
+        try:
+            with atomic(self._connection):
+                for state in dirty:
+                    transaction.flush(state)
+        except BaseException as error:
+            for state in dirty:
+                state.dirty = True
+            if not checksums.is_damage(error):
+                raise
+            if len(dirty) == 1:
+                self._unwritten.update(dirty)
+                return
+            for state in dirty:
+                self._flush([state])

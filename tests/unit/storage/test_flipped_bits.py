@@ -1,0 +1,181 @@
+"""Attack: a bit of postkeep.db flips on the disk. What lies in its page is refused, all else is as it was; at
+no time is another date, flag, offset or counter given out than the one that was stored."""
+
+import asyncio
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+from postkeep.domain.errors import DatabaseDamaged, PostkeepError
+from postkeep.domain.message import FlagMode
+from postkeep.storage import checksums, database
+from postkeep.storage.store import MailStore
+from postkeep.storage.verify import Kind, verify
+
+from tests.support.storing import ALL, DELETED, SEEN, all_rows, deliver, inbox, letter, open_store
+
+KEYS = tuple(f"user{number}@example.test" for number in range(5))
+MESSAGES = 500
+FLIPS = 200
+REFUSED = "refused"
+
+Reads = dict[tuple[Any, ...], Any]
+
+
+async def fill(folder: Path, vfs: str | None = None) -> None:
+    """500 messages of five users in two mailboxes each, and all that makes tables and free pages."""
+    store = await open_store(folder, vfs=vfs)
+    boxes = [await inbox(store, key) for key in KEYS]
+    others = [(await store.create_mailbox(box.account, "Lists"))[0] for box in boxes]
+    gone, _ = await store.create_mailbox(boxes[0].account, "Gone")
+    for number in range(MESSAGES // 5):
+        await deliver(store, letter(f"m{number}", 400), boxes)
+    for box, other in zip(boxes, others, strict=True):
+        await store.copy(box.account, box.mailbox, range(1, 60), other.id)
+        await store.copy(box.account, box.mailbox, range(1, 90), gone.id, boxes[0].account)
+        await store.store_flags(box.account, box.mailbox, range(10, 30), FlagMode.ADD, SEEN, ("$Label1",))
+        await store.store_flags(box.account, box.mailbox, range(40, 50), FlagMode.ADD, DELETED, ())
+        await store.expunge(box.account, box.mailbox, None)
+        await store.structures(await all_rows(store, box.account, box.mailbox))
+    await store.delete_mailbox(boxes[0].account, "Gone")
+    while store._tasks:
+        await next(iter(store._tasks.values()))
+    await store.close()
+
+
+async def read(folder: Path, vfs: str | None = None) -> Reads:
+    """Everything a client can ask for, each question answered or REFUSED; at start all may be."""
+    try:
+        store = await open_store(folder, vfs=vfs)
+    except DatabaseDamaged:
+        return {}
+    found: Reads = {}
+    try:
+        for key in KEYS:
+            account = store.account_id(key)
+            found[key,] = account
+            if account is None:
+                continue
+            found[key, "keywords"] = store.keywords(account)
+            found[key, "mailboxes"] = store.mailboxes(account)
+            for mailbox in store.mailboxes(account):
+                await read_mailbox(store, found, account, mailbox.id)
+    finally:
+        await store.close()
+    return found
+
+
+async def read_mailbox(store: MailStore, found: Reads, account: int, mailbox: int) -> None:
+    async def flags() -> list[Any]:
+        return [row async for batch in store.flags(account, mailbox, ALL) for row in batch]
+
+    async def counters() -> Any:
+        return store.counters(account, mailbox)
+
+    for name, question in (
+        ("counters", counters()),
+        ("uids", store.uids(account, mailbox)),
+        ("rows", all_rows(store, account, mailbox)),
+        ("flags", flags()),
+        ("expunged", store.expunged_since(account, mailbox, 1)),
+    ):
+        try:
+            answer = await question
+        except DatabaseDamaged:
+            answer = REFUSED
+        found[account, mailbox, name] = answer
+    rows = found[account, mailbox, "rows"]
+    if rows == REFUSED:
+        return
+    found[account, mailbox, "structures"] = await store.structures(rows)
+    for row, message in zip(rows, await store.messages(rows), strict=True):
+        assert not isinstance(message, Exception)
+        found[account, mailbox, row.uid] = await message.read()
+
+
+def different(truth: Reads, found: Reads) -> list[tuple[Any, ...]]:
+    """Questions that got another answer: neither the true one nor a refusal."""
+    wrong = [key for key in found if found[key] != REFUSED and found[key] != truth.get(key)]
+    return wrong + ([key for key in truth if key not in found and len(key) < 3] if found else [])
+
+
+def flip(path: Path, offset: int, bit: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        octet = file.read(1)[0]
+        file.seek(offset)
+        file.write(bytes([octet ^ 1 << bit]))
+
+
+def pages(folder: Path) -> dict[str, list[int]]:
+    """Page numbers by what is in them: "message leaf", "message internal", "structure leaf", "free", …"""
+    connection = database.open_reader(folder / database.NAME)
+    found: dict[str, list[int]] = {}
+    for name, page, kind in connection.execute("SELECT name, pageno, pagetype FROM dbstat"):
+        found.setdefault(f"{name} {kind}", []).append(page)
+    used = {page for numbers in found.values() for page in numbers}
+    count = int(connection.pragma("page_count"))
+    data = (folder / database.NAME).read_bytes()
+    trunk = int.from_bytes(data[32:36], "big")
+    found["free trunk"] = [trunk] if trunk else []
+    found["free leaf"] = [page for page in range(1, count + 1) if page not in used and page != trunk]
+    connection.close()
+    return found
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("flips") / "store"
+    asyncio.run(fill(folder))
+    return folder
+
+
+@pytest.fixture
+def folder(filled: Path, tmp_path: Path) -> Iterator[Path]:
+    shutil.copytree(filled, tmp_path / "store")
+    yield tmp_path / "store"
+
+
+async def test_two_hundred_flips_never_change_what_is_read(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth = await read(folder)
+    assert len(truth) > MESSAGES
+    path = folder / database.NAME
+    rng = random.Random(9)
+    size = path.stat().st_size
+    noticed = 0
+    for number in range(FLIPS):
+        # Half of them anywhere, half in the pages that hold the fewest octets and the most harm.
+        place = rng.randrange(size) if number % 2 else rng.randrange(16 * 4096)
+        bit = rng.randrange(8)
+        flip(path, place, bit)
+        found = await read(folder)
+        assert different(truth, found) == [], f"octet {place}, bit {bit}"
+        noticed += not found or REFUSED in found.values()
+        flip(path, place, bit)
+    print(f"{noticed} of {FLIPS} flips noticed by a reader")
+    assert await read(folder) == truth
+    assert noticed > FLIPS // 3
+
+
+async def test_without_checksums_flips_change_what_is_read(tmp_path: Path) -> None:
+    """The proof that the test above can fail."""
+    await fill(tmp_path / "store", vfs="unix")
+    truth = await read(tmp_path / "store", "unix")
+    path = tmp_path / "store" / database.NAME
+    size, rng = path.stat().st_size, random.Random(9)
+    silent = 0
+    for _ in range(40):
+        place, bit = rng.randrange(size), rng.randrange(8)
+        flip(path, place, bit)
+        try:
+            silent += bool(different(truth, await read(tmp_path / "store", "unix")))
+        except Exception:  # a crash is no better
+            silent += 1
+        flip(path, place, bit)
+    assert silent > 0
