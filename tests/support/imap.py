@@ -3,25 +3,19 @@
 import asyncio
 import dataclasses
 import re
-import ssl
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from postkeep.config.imap import ImapSettings
-from postkeep.domain.account import Account
-from postkeep.domain.errors import AuthenticationFailed
 from postkeep.protocols.imap.server import ImapServer
-from postkeep.runtime.certificates import Certificates
-from postkeep.runtime.clock import Clock, SystemClock
-from postkeep.runtime.files import Files, SystemFiles
-from postkeep.runtime.limits import ConnectionLimiter
-from postkeep.runtime.tls import accept_tls
-from postkeep.services.changes import ChangeBus
-from postkeep.services.mailboxes import MailboxService
-from postkeep.services.quotas import Quotas
-from postkeep.storage.jobs import Target
+from postkeep.runtime.clock import Clock
+from postkeep.runtime.files import Files
 from postkeep.storage.store import MailStore
+
+from tests.support.mailhouse import LineClient, MailHouse, opened
 
 LITERAL = re.compile(rb"\{(\d+)\}\r\n\Z")
 
@@ -36,108 +30,35 @@ MESSAGE = (
 )
 
 
-class FakeAuthenticator:
-    """`accounts` by login; every password is "secret". `error` is raised instead when set."""
+class ImapHouse(MailHouse):
+    server: ImapServer
 
-    def __init__(self, *accounts: Account) -> None:
-        self.accounts = {account.name: account for account in accounts}
-        self.error: Exception | None = None
-        self.tried: list[tuple[str, str, str, str]] = []
+    def __init__(self, settings: ImapSettings, store: MailStore, clock: Clock, folder: Path) -> None:
+        super().__init__(store, clock, folder)
+        self.serve(ImapServer, settings)
 
-    def same_login(self, one: str, other: str) -> bool:
-        return one.lower() == other.lower()
-
-    async def verify(self, login: str, password: str, *, peer: str, service: str) -> Account:
-        self.tried.append((login, password, peer, service))
-        if self.error is not None:
-            raise self.error
-        account = self.accounts.get(login)
-        if account is None or password != "secret":
-            raise AuthenticationFailed("wrong name or password")
-        return account
-
-
-class Lines:
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def write(self, text: str) -> None:
-        self.lines.append(text)
-
-
-class FakeLogs:
-    """What was written, by log."""
-
-    def __init__(self) -> None:
-        self.mail = Lines()
-        self.security = Lines()
-        self.warning = Lines()
-        self.operations = Lines()
-        self.error = Lines()
-        self.debug = Lines()
-
-    def debug_on(self, topic: str) -> bool:
-        return False
-
-
-class ImapHouse:
-    """The server and what it stands on. `port` is clear text, `tls_port` TLS."""
-
-    def __init__(self, store: MailStore, settings: ImapSettings, clock: Clock, folder: Path) -> None:
-        self.store = store
-        self.clock = clock
-        self.bus = ChangeBus()
-        self.mailboxes = MailboxService(store, self.bus, Quotas(store), clock)
-        self.alice = Account("alice", "example.test")
-        self.bob = Account("bob", "example.test")
-        self.authenticator = FakeAuthenticator(self.alice, self.bob)
-        self.limiter = ConnectionLimiter(0, 0)
-        self.logs = FakeLogs()
-        self.certificates = Certificates(
-            folder / "sslcert", "mail.example.test", SystemFiles(), SystemClock()
-        )
-        self.server = ImapServer(
-            settings,
-            self.mailboxes,
-            self.authenticator,  # type: ignore[arg-type]
-            self.certificates,
-            self.limiter,
-            self.logs,  # type: ignore[arg-type]
-            clock,
-        )
-        self.account = 0
-        self.port = 0
-        self.tls_port = 0
-
-    async def deliver(
-        self, message: bytes = MESSAGE, mailbox: str = "INBOX", *, flags: int = 0, date: int = 1_700_000_000
-    ) -> int:
-        """As another session would: stored, then published. The UID."""
-        box = self.store.mailbox(self.account, mailbox)
-        incoming = self.store.incoming()
-        incoming.write(message)
-        body = await incoming.finish()
-        (appended,) = await self.store.deliver(body, [Target(self.account, box.id, flags)], date)
-        self.bus.publish(appended)
-        return appended.rows[0].uid
+    async def deliver(self, message: bytes = MESSAGE, mailbox: str = "INBOX", **more: Any) -> int:
+        return await super().deliver(message, mailbox, **more)
 
     async def client(
         self, *, login: bool = True, select: str = "", tls: bool = False, limit: int = 1 << 24
     ) -> "ImapClient":
-        context = None
-        if tls:
-            context = ssl.create_default_context()
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        reader, writer = await asyncio.open_connection(
-            "127.0.0.1", self.tls_port if tls else self.port, ssl=context, limit=limit
-        )
-        client = ImapClient(reader, writer)
-        client.greeting = await client.line()
+        client = await ImapClient.greeted(*await self.connect(tls=tls, limit=limit))
         if login:
             assert (await client.command("LOGIN alice secret"))[-1].startswith(b"OK")
         if select:
             assert (await client.command(f"SELECT {select}"))[-1].startswith(b"OK")
+        return client
+
+    async def narrow_client(self) -> "ImapClient":
+        """One with INBOX selected that takes a few kB and then reads only when it is asked to."""
+        raw = socket.socket()
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        raw.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", self.port))
+        client = await ImapClient.greeted(*await asyncio.open_connection(sock=raw, limit=1 << 12))
+        await client.command("LOGIN alice secret")
+        await client.command("SELECT INBOX")
         return client
 
 
@@ -145,35 +66,16 @@ class ImapHouse:
 async def imap_house(
     folder: Path, *, clock: Clock | None = None, files: Files | None = None, **settings: object
 ) -> AsyncIterator[ImapHouse]:
-    clock = clock or SystemClock()
     chosen = dataclasses.replace(ImapSettings(plaintext_login=True, login_delay=0.0), **settings)  # type: ignore[arg-type]
-    store = await MailStore.open(folder / "store", clock, files=files or SystemFiles())
-    house = ImapHouse(store, chosen, clock, folder)
-    house.account = await house.mailboxes.open_account(house.alice)
-    loop = asyncio.get_running_loop()
-    plain = await loop.create_server(house.server.factory(), "127.0.0.1", 0)
-    secure = await loop.create_server(
-        accept_tls(house.server.factory(), house.certificates.server_context()), "127.0.0.1", 0
-    )
-    house.port = plain.sockets[0].getsockname()[1]
-    house.tls_port = secure.sockets[0].getsockname()[1]
-    try:
+    async with opened(ImapHouse, chosen, folder, clock, files) as house:
         yield house
-    finally:
-        plain.close()
-        secure.close()
-        # With a clock that stands still there is no grace to wait for.
-        await asyncio.wait_for(house.server.shutdown(5.0 if isinstance(clock, SystemClock) else 0.0), 10)
-        await store.close()
 
 
-class ImapClient:
+class ImapClient(LineClient):
     """Speaks IMAP in plain lines; replies come as one bytes object each, literals inside."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-        self.greeting = b""
+        super().__init__(reader, writer)
         self._number = 0
 
     async def line(self) -> bytes:
@@ -186,9 +88,6 @@ class ImapClient:
             if literal is None:
                 return whole.removesuffix(b"\r\n")
             whole += await asyncio.wait_for(self.reader.readexactly(int(literal[1])), 10)
-
-    def send(self, data: bytes) -> None:
-        self.writer.write(data)
 
     async def command(self, text: str | bytes) -> list[bytes]:
         """Untagged replies, then the tagged one without its tag."""
@@ -227,10 +126,3 @@ class ImapClient:
                 return [reply.removeprefix(tag + b" ")]
         self.send(message + b"\r\n")
         return await self.until(tag)
-
-    async def closed(self) -> bytes:
-        """What still comes until the server hangs up."""
-        return await asyncio.wait_for(self.reader.read(-1), 10)
-
-    def close(self) -> None:
-        self.writer.close()

@@ -17,30 +17,11 @@ from postkeep.runtime.dialer import SystemDialer
 from postkeep.runtime.files import Files, SystemFiles
 
 from tests.support.clock import FakeClock
+from tests.support.logs import FakeLogs
 from tests.support.resolver import FakeResolver
 from tests.support.smtpsink import Sink
 
 MESSAGE = b"From: alice@example.test\r\nTo: bob@a.test\r\nSubject: hello\r\nMessage-ID: <1@x>\r\n\r\nbody\r\n"
-
-
-class Lines:
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def write(self, text: str) -> None:
-        self.lines.append(text)
-
-    def __contains__(self, text: str) -> bool:
-        return any(text in line for line in self.lines)
-
-
-class FakeLogs:
-    def __init__(self) -> None:
-        self.mail, self.error, self.operations, self.warning, self.debug = (Lines() for _ in range(5))
-        self.security = Lines()
-
-    def debug_on(self, topic: str) -> bool:
-        return True
 
 
 class Local:
@@ -78,7 +59,7 @@ class QueueWorld:
         self.settings = settings
         self.clock = clock
         self.resolver = resolver
-        self.logs = FakeLogs()
+        self.logs = FakeLogs(debugging=True)
         self.local = Local()
         self.files: Files = SystemFiles()
         self.hostname = "mail.example.test"

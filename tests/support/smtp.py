@@ -24,24 +24,10 @@ from postkeep.services.deliver import Deliverer
 from postkeep.services.quotas import Quotas
 from postkeep.services.receive import Receiver
 
+from tests.support.logs import FakeLogs
+from tests.support.mailhouse import trusting_context
+
 HOST = "127.0.0.1"
-
-
-class FakeLog:
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def write(self, text: str) -> None:
-        self.lines.append(text)
-
-
-class FakeLogs:
-    def __init__(self) -> None:
-        self.mail, self.security, self.error, self.warning = FakeLog(), FakeLog(), FakeLog(), FakeLog()
-        self.operations, self.debug = FakeLog(), FakeLog()
-
-    def debug_on(self, topic: str) -> bool:
-        return False
 
 
 class FakeBody:
@@ -299,13 +285,6 @@ class FakeCertificates:
         return FakeCertificates._context
 
 
-def client_tls() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
-
-
 class SmtpWorld:
     """All the parts; `connect` gives a client that has read the greeting."""
 
@@ -433,7 +412,7 @@ class SmtpClient:
 
     async def start_tls(self) -> None:
         assert (await self.do("STARTTLS")).startswith(b"220 ")
-        await self.writer.start_tls(client_tls())
+        await self.writer.start_tls(trusting_context())
 
     def reset(self) -> None:
         """End the connection as a crashed peer's kernel does: RST."""
@@ -445,14 +424,6 @@ class SmtpClient:
         self.writer.close()
         with contextlib.suppress(Exception):
             await asyncio.wait_for(self.writer.wait_closed(), 2)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Let everything run until it holds; fails after ten seconds."""
-    end = asyncio.get_running_loop().time() + 10
-    while not condition():
-        assert asyncio.get_running_loop().time() < end, "it never came"
-        await asyncio.sleep(0)
 
 
 @contextlib.asynccontextmanager

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import socket
 import threading
 import time
 import tracemalloc
@@ -17,7 +16,7 @@ from postkeep.domain.message import MessageRow
 from postkeep.protocols.imap.session import content
 from postkeep.storage.bodies import StoredMessage
 
-from tests.support.clock import FakeClock
+from tests.support.clock import FakeClock, until
 from tests.support.imap import MESSAGE, ImapClient, ImapHouse, imap_house
 
 FLOWED = b"Subject: x\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
@@ -45,28 +44,6 @@ class Held:
             yield batch
 
 
-async def narrow(house: ImapHouse) -> ImapClient:
-    """A client with INBOX selected that takes a few kB and then reads only when it is asked to."""
-    raw = socket.socket()
-    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
-    raw.setblocking(False)
-    await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", house.port))
-    reader, writer = await asyncio.open_connection(sock=raw, limit=1 << 12)
-    client = ImapClient(reader, writer)
-    client.greeting = await client.line()
-    await client.command("LOGIN alice secret")
-    await client.command("SELECT INBOX")
-    return client
-
-
-async def until(condition: Any) -> None:
-    for _ in range(400):
-        if condition():
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError("did not come true")
-
-
 async def rest(client: ImapClient) -> bytes:
     """All that still comes, be it ended by a close or a reset."""
     data = b""
@@ -83,7 +60,7 @@ async def rest(client: ImapClient) -> bytes:
 
 async def peak(house: ImapHouse, command: str) -> int:
     """Octets that the command made the process hold at most while nobody reads its answer."""
-    client = await narrow(house)
+    client = await house.narrow_client()
     (session,) = [other.session for other in house.server._connections]
     tracemalloc.start()
     try:
@@ -303,7 +280,7 @@ async def test_shutdown_while_an_update_waits_for_the_store_says_bye(
 
 async def test_an_idling_client_that_reads_again_is_told_what_it_missed(house: ImapHouse) -> None:
     await house.deliver(b"a: b\r\n\r\n" + b"0123456789abcdef" * 60_000)
-    client = await narrow(house)
+    client = await house.narrow_client()
     (connection,) = house.server._connections
     client.send(b"f FETCH 1 BODY.PEEK[]\r\n" * 5 + b"i IDLE\r\n")
     await until(lambda: connection._write_paused)
@@ -328,7 +305,7 @@ async def test_an_idling_client_that_reads_again_is_told_what_it_missed(house: I
 
 async def test_no_bye_is_written_into_a_literal(house: ImapHouse) -> None:
     await house.deliver(b"Subject: x\r\n\r\n" + b"0123456789abcdef\r\n" * (1 << 19))
-    client = await narrow(house)
+    client = await house.narrow_client()
     client.send(b"z FETCH 1 BODY.PEEK[]\r\n")
     (connection,) = house.server._connections
     await until(lambda: connection._write_paused)
@@ -371,7 +348,7 @@ async def test_no_bye_is_written_into_a_literal_that_is_read(
 async def test_a_long_command_ends_with_bye_between_two_replies(house: ImapHouse) -> None:
     for _ in range(40):
         await house.deliver(b"Subject: x\r\n\r\n" + b"0123456789abcdef\r\n" * 6000)
-    client = await narrow(house)
+    client = await house.narrow_client()
     client.send(b"z FETCH 1:* BODY.PEEK[]\r\n")
     (connection,) = house.server._connections
     await until(lambda: connection._write_paused)
@@ -384,7 +361,7 @@ async def test_a_long_command_ends_with_bye_between_two_replies(house: ImapHouse
 async def test_shutdown_lets_the_command_under_way_finish(house: ImapHouse) -> None:
     for _ in range(60):
         await house.deliver(b"Subject: x\r\n\r\n" + b"0123456789abcdef\r\n" * 6000)
-    client = await narrow(house)
+    client = await house.narrow_client()
     client.send(b"z FETCH 1:* BODY.PEEK[]\r\n")
     (connection,) = house.server._connections
     await until(lambda: connection._write_paused)

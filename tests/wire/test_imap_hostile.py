@@ -15,7 +15,7 @@ from postkeep.protocols.imap.connection import ImapConnection
 from postkeep.protocols.wire import WRITE_HIGH
 from postkeep.runtime.files import SystemFiles
 
-from tests.support.clock import FakeClock
+from tests.support.clock import FakeClock, until
 from tests.support.imap import MESSAGE, ImapClient, ImapHouse, imap_house
 
 
@@ -106,7 +106,7 @@ async def test_a_client_that_goes_away_in_the_middle_of_a_message_leaves_nothing
     client.send(b"x" * 250_000)
     await client.writer.drain()
     client.close()
-    await _until(lambda: house.server.connections == 0)
+    await until(lambda: house.server.connections == 0)
     assert house.store.usage(house.account) == (0, 0)
     await alive(house)
 
@@ -259,7 +259,7 @@ async def test_a_client_that_does_not_read_is_bounded_and_hung_up_on(tmp_path: P
         assert connection._transport.get_write_buffer_size() < WRITE_HIGH + (1 << 19)
         assert connection.codec.buffered <= ImapConnection.READ_HIGH + 65_536 * 4
         await _advance(clock, 301)
-        await _until(lambda: house.server.connections == 0)
+        await until(lambda: house.server.connections == 0)
 
 
 async def test_connections_from_one_address_are_bounded(house: ImapHouse) -> None:
@@ -269,7 +269,7 @@ async def test_connections_from_one_address_are_bounded(house: ImapHouse) -> Non
     assert third.greeting == b"* BYE Too many connections"
     assert await third.closed() == b""
     first.close()
-    await _until(lambda: house.limiter.open == 1)
+    await until(lambda: house.limiter.open == 1)
     assert (await house.client(login=False)).greeting.startswith(b"* OK")
     second.close()
 
@@ -379,14 +379,6 @@ async def _advance(clock: FakeClock, seconds: float) -> None:
     await asyncio.sleep(0.05)
     await clock.advance(seconds)
     await asyncio.sleep(0.05)
-
-
-async def _until(condition: "object") -> None:
-    for _ in range(400):
-        if condition():  # type: ignore[operator]
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError("did not come true")
 
 
 async def test_wrong_state(house: ImapHouse) -> None:

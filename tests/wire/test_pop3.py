@@ -18,8 +18,9 @@ from postkeep.domain.change import Expunged, FlagsChanged
 from postkeep.domain.errors import StorageFull, Throttled
 from postkeep.domain.message import Flag
 
-from tests.support.clock import FakeClock, settle
-from tests.support.pop3 import Pop3House, pop3_house, trusting_context, until
+from tests.support.clock import FakeClock, settle, until
+from tests.support.mailhouse import trusting_context
+from tests.support.pop3 import Pop3House, pop3_house
 
 T = TypeVar("T")
 
@@ -276,7 +277,7 @@ async def test_wrong_numbers(house: Pop3House, command: str, number: str) -> Non
 
 async def test_retr_gives_the_octets_as_they_came(house: Pop3House) -> None:
     prefix = b"Return-Path: <a@example.org>\r\n"
-    await house.deliver(ONE, prefix)
+    await house.deliver(ONE, prefix=prefix)
     await house.deliver(TWO)
     client = await house.client()
     assert await client.command("LIST 1") == b"+OK 1 %d" % len(prefix + ONE)

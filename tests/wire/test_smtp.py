@@ -6,7 +6,8 @@ import base64
 import pytest
 from postkeep.domain.errors import StorageFailed, StorageFull, Throttled
 
-from tests.support.smtp import SmtpClient, smtp_world, until
+from tests.support.clock import until
+from tests.support.smtp import SmtpClient, smtp_world
 
 ALICE = b"AUTH PLAIN " + base64.b64encode(b"\0alice\0secret alice")
 

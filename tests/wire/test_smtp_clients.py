@@ -9,7 +9,8 @@ from email.policy import default
 import aiosmtplib
 import pytest
 
-from tests.support.smtp import HOST, client_tls, smtp_world
+from tests.support.mailhouse import trusting_context
+from tests.support.smtp import HOST, smtp_world
 
 
 def _message() -> EmailMessage:
@@ -25,7 +26,7 @@ def _message() -> EmailMessage:
 async def test_smtplib_submits() -> None:
     def submit(port: int) -> dict[str, tuple[int, bytes]]:
         with smtplib.SMTP(HOST, port, timeout=10) as client:
-            client.starttls(context=client_tls())
+            client.starttls(context=trusting_context())
             client.login("alice", "secret alice")
             return client.send_message(_message(), rcpt_options=["NOTIFY=FAILURE"])
 
@@ -41,7 +42,7 @@ async def test_smtplib_submits() -> None:
 async def test_smtplib_hears_of_a_wrong_password_and_an_unknown_user() -> None:
     def submit(port: int) -> None:
         with smtplib.SMTP(HOST, port, timeout=10) as client:
-            client.starttls(context=client_tls())
+            client.starttls(context=trusting_context())
             with pytest.raises(smtplib.SMTPAuthenticationError):
                 client.login("alice", "wrong")
             client.login("alice", "secret alice")
@@ -56,7 +57,7 @@ async def test_smtplib_hears_of_a_wrong_password_and_an_unknown_user() -> None:
 async def test_aiosmtplib_delivers_many_on_one_connection() -> None:
     async with smtp_world() as world:
         client = aiosmtplib.SMTP(
-            hostname=HOST, port=await world.port(), tls_context=client_tls(), start_tls=True
+            hostname=HOST, port=await world.port(), tls_context=trusting_context(), start_tls=True
         )
         async with client:
             for _ in range(10):

@@ -10,7 +10,8 @@ from postkeep.config.smtp import BareNewlines
 from postkeep.domain.account import Account, Alias, Domain
 from postkeep.services.directory import Directory
 
-from tests.support.smtp import SmtpClient, smtp_world, until
+from tests.support.clock import until
+from tests.support.smtp import SmtpClient, smtp_world
 
 FALSE_ENDS = {
     "lf-dot-lf": b"\n.\n",

@@ -5,7 +5,8 @@ import base64
 
 import pytest
 
-from tests.support.smtp import SmtpClient, SmtpWorld, smtp_world, until
+from tests.support.clock import until
+from tests.support.smtp import SmtpClient, SmtpWorld, smtp_world
 
 REASON = "the account was disabled"
 

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from tests.support.clock import FakeClock, settle
-from tests.support.smtp import SmtpWorld, smtp_world, until
+from tests.support.clock import FakeClock, settle, until
+from tests.support.smtp import SmtpWorld, smtp_world
 
 
 async def test_idle_connection_is_told_and_closed() -> None:

@@ -6,7 +6,9 @@ import ssl
 
 from postkeep.runtime.tls import accept_tls
 
-from tests.support.smtp import HOST, SmtpClient, client_tls, smtp_world, until
+from tests.support.clock import until
+from tests.support.mailhouse import trusting_context
+from tests.support.smtp import HOST, SmtpClient, smtp_world
 
 ALICE = b"AUTH PLAIN " + base64.b64encode(b"\0alice\0secret alice")
 
@@ -76,7 +78,7 @@ async def test_commands_injected_before_the_handshake_are_dropped() -> None:
         await client.hello()
         client.send(b"STARTTLS\r\nEHLO evil\r\nMAIL FROM:<evil@outside.test>\r\n")
         assert (await client.reply()).startswith(b"220 ")
-        await client.writer.start_tls(client_tls())
+        await client.writer.start_tls(trusting_context())
         assert (await client.do("RCPT TO:<alice@example.test>")).startswith(b"503 5.5.1")
         assert (await client.do("NOOP")).startswith(b"250 ")
 
@@ -136,7 +138,7 @@ async def test_smtps_is_under_tls_from_the_first_octet() -> None:
     async with smtp_world() as world:
         context = world.server.certificates.server_context
         port = await world.port("smtps", lambda factory: accept_tls(factory, context))
-        reader, writer = await asyncio.open_connection(HOST, port, ssl=client_tls())
+        reader, writer = await asyncio.open_connection(HOST, port, ssl=trusting_context())
         client = SmtpClient(reader, writer)
         world._clients.append(client)
         assert (await client.reply()).startswith(b"220 ")
@@ -165,7 +167,7 @@ async def test_old_tls_versions_are_refused_by_the_certificates_context() -> Non
         client = await world.connect()
         await client.hello()
         assert (await client.do("STARTTLS")).startswith(b"220 ")
-        context = client_tls()
+        context = trusting_context()
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         await client.writer.start_tls(context)
         assert client.writer.get_extra_info("ssl_object").version() in ("TLSv1.2", "TLSv1.3")

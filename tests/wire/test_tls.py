@@ -16,7 +16,7 @@ from postkeep.runtime.limits import ConnectionLimiter
 from postkeep.runtime.tls import accept_tls, client_context, start_tls
 from postkeep.runtime.tlstransport import HANDSHAKE_LIMIT, TlsTransport
 
-from tests.support.clock import FakeClock
+from tests.support.clock import FakeClock, until
 
 
 @pytest.fixture
@@ -82,14 +82,6 @@ async def tls_client(port: int, **more: Any) -> tuple[asyncio.StreamReader, asyn
     for name, value in more.items():
         setattr(context, name, value)
     return await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="mail.example.test")
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(2000):
-        if condition():
-            return
-        await asyncio.sleep(0.002)
-    raise AssertionError("it did not happen within four seconds")
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

@@ -4,13 +4,7 @@ import socket
 import pytest
 from postkeep.runtime.listeners import Listeners
 
-
-class Lines:
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def write(self, text: str) -> None:
-        self.lines.append(text)
+from tests.support.logs import FakeLog
 
 
 class Hello(asyncio.Protocol):
@@ -32,7 +26,7 @@ async def greet(host: str, port: int) -> bytes:
 
 
 async def test_port_in_use_is_one_line_and_the_others_run() -> None:
-    log = Lines()
+    log = FakeLog()
     listeners = Listeners(log)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -52,7 +46,7 @@ async def test_port_in_use_is_one_line_and_the_others_run() -> None:
 
 
 async def test_all_addresses_means_ipv4_and_ipv6() -> None:
-    log = Lines()
+    log = FakeLog()
     listeners = Listeners(log)
     await listeners.open("imap", Hello, "", 0)
     addresses = listeners.addresses("imap")
@@ -74,7 +68,7 @@ async def test_a_port_taken_on_ipv6_only_gives_up_both() -> None:
         pytest.skip("this machine has no IPv6")
     with other:
         other.listen()
-        listeners = Listeners(Lines())
+        listeners = Listeners(FakeLog())
         await listeners.open("imap", Hello, "*", other.getsockname()[1])
         assert listeners.addresses("imap") == []
         assert "another program uses it" in (listeners.failure("imap") or "")
@@ -85,7 +79,7 @@ async def test_a_port_taken_on_ipv6_only_gives_up_both() -> None:
 
 @pytest.mark.parametrize("host", ["192.0.2.77", "no such host", "999.1.1.1"])
 async def test_an_address_that_is_not_ours(host: str) -> None:
-    log = Lines()
+    log = FakeLog()
     listeners = Listeners(log)
     await listeners.open("smtp", Hello, host, 0)
     assert len(log.lines) == 1
@@ -94,7 +88,7 @@ async def test_an_address_that_is_not_ours(host: str) -> None:
 
 
 async def test_close_stops_accepting_and_leaves_open_connections() -> None:
-    listeners = Listeners(Lines())
+    listeners = Listeners(FakeLog())
     await listeners.open("imap", Hello, "127.0.0.1", 0)
     ((host, port),) = listeners.addresses("imap")
     reader, writer = await asyncio.open_connection(host, port)

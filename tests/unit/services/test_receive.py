@@ -12,7 +12,8 @@ from postkeep.services.admission import MAILBOX_FULL, NOT_YOURS, SENDER_OK, SESS
 from postkeep.services.envelope import Client, Transaction
 from postkeep.services.trace import HEADER_LIMIT, Dates, HeaderWatch, protocol_name, received_from
 
-from tests.support.smtp import FakeResolution, SmtpWorld, until
+from tests.support.clock import until
+from tests.support.smtp import FakeResolution, SmtpWorld
 
 
 def _watch(*chunks: bytes) -> HeaderWatch:
