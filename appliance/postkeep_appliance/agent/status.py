@@ -21,6 +21,8 @@ from postkeep_appliance.host.state import FIRST_PASSWORD_MARK
 LANGUAGE_STATE = "language"
 NOTICES_STATE = "notices"
 """A JSON list of texts, written by first boot."""
+DOMAIN_STATE = "suggested-domain"
+"""A domain, written by first boot."""
 FRESH_SECONDS = 2.0
 SLOW_SECONDS = 30.0
 """How long what needs several programs is believed."""
@@ -98,6 +100,7 @@ class StatusBoard:
             language=(host.state.read(LANGUAGE_STATE) or b"").decode("ascii", "replace"),
             health=lines,
             notices=self._notices(),
+            suggested_domain=(host.state.read(DOMAIN_STATE) or b"").decode("ascii", "replace"),
         )
 
     async def _look_slowly(self, unit: UnitFacts) -> _Slow:

@@ -128,6 +128,8 @@ class StatusAnswer(Struct, frozen=True, tag=True):
     health: tuple[Health, ...]
     notices: tuple[str, ...] = ()
     """What first boot has to say, such as a rejected OVF property. No secrets."""
+    suggested_domain: str = ""
+    """What the deployment named as primary domain when it left something else for the wizard to ask."""
 
 
 class Unlock(Struct, frozen=True, tag=True):

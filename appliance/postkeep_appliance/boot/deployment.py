@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from postkeep_appliance.agent.status import DOMAIN_STATE, LANGUAGE_STATE
 from postkeep_appliance.api.types import SetUp
 from postkeep_appliance.boot.identity import KEYS_ONLY
 from postkeep_appliance.boot.memory import Memory, Say
@@ -15,9 +16,6 @@ from postkeep_appliance.host.files import read_small, remove, write_atomically
 from postkeep_appliance.host.port import Host, HostError
 from postkeep_appliance.host.state import FIRST_PASSWORD_MARK
 
-LANGUAGE_STATE = "language"
-DOMAIN_STATE = "suggested-domain"
-"""What the wizard offers as primary domain when a person has to finish a set-up."""
 ADMINISTRATOR = "admin"
 PROPERTIES = "properties"
 """Topic of notices."""

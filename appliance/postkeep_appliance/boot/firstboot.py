@@ -12,6 +12,7 @@ from postkeep_appliance.boot.identity import Identity
 from postkeep_appliance.boot.memory import Memory, Say
 from postkeep_appliance.host.port import Host, HostError
 from postkeep_appliance.host.reset import RESET_MARK
+from postkeep_appliance.host.state import FIRST_PASSWORD_MARK
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +97,11 @@ class FirstBoot:
     async def _renew(self) -> Sequence[str]:
         instance = self._identity.instance()
         before = self._memory.instance
-        if instance == before:
+        if instance == before or (not before and not self._untouched()):
             for kind in await self._identity.make_host_keys(fresh=False):
                 self._say(f"The SSH host key {kind} was missing and was made")
+            if not before:
+                self._memory.set_instance(instance)
             return ()
         copy = before != ""
         self._say(
@@ -110,6 +113,13 @@ class FirstBoot:
         self._memory.set_instance(instance)
         return notices
 
+    def _untouched(self) -> bool:
+        """Whether this is our image as it came, or after a factory reset: nobody has been here yet.
+
+        When the package was put on a Debian machine that somebody runs, its keys and disks are his.
+        """
+        return self._host.state.read(FIRST_PASSWORD_MARK) is not None
+
     async def _grow(self) -> Sequence[str]:
         if await self._host.disks.grow(self._tell):
             self._say("The disks have grown")
@@ -120,7 +130,7 @@ class FirstBoot:
 
         Later an empty disk is somebody's own affair: the console offers it.
         """
-        if self._host.engine.is_set_up() or len(self._host.disks.spaces()) > 1:
+        if not self._untouched() or self._host.engine.is_set_up() or len(self._host.disks.spaces()) > 1:
             return ()
         disks = await self._host.disks.disks()
         ready = [disk for disk in disks if disk.role == "store"]

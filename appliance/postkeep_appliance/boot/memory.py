@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 from msgspec import Struct, structs
 
+from postkeep_appliance.agent.status import NOTICES_STATE
 from postkeep_appliance.host.port import StatePort
 
 STATE = "boot"
-NOTICES_STATE = "notices"
-"""A JSON list of texts; the agent shows it (StatusAnswer.notices)."""
 _TEXT_LIMIT = 300
 _NOTICE_LIMIT = 20
 

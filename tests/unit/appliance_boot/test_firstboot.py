@@ -148,6 +148,21 @@ async def test_a_power_cut_in_the_middle_of_a_new_identity_is_finished(world: Wo
     assert world.notices == []
 
 
+async def test_a_machine_that_somebody_runs_keeps_its_keys_and_disks_when_it_gets_the_package(
+    world: World,
+) -> None:
+    world.host.state.remove("first-password")
+    world.disks = world.host.disks = FakeDisks(SYSTEM, Disk("/dev/sdb", 64 * GIB, "empty"))  # type: ignore[assignment]
+    identity = Identity(world.root, world.programs)
+    await identity.make_host_keys(fresh=True)
+    keys = host_keys(world.root)
+    await world.start()
+    assert host_keys(world.root) == keys
+    assert world.disks.used == []
+    await world.start(OTHER)  # a copy of it is noticed all the same
+    assert world.notices == [COPY_NOTICE]
+
+
 # --- disks --------------------------------------------------------------------------------------------
 
 
