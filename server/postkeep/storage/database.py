@@ -43,6 +43,21 @@ class Lock:
             self._fd = -1
 
 
+def is_locked(folder: Path) -> bool:
+    """An engine (or a rebuild) works on the store."""
+    try:
+        fd = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
 def open_writer(path: Path, vfs: str | None = None) -> apsw.Connection:
     """The read-write connection, made durable: WAL, synchronous=FULL, checkpoints by hand. A new database has
     page checksums."""

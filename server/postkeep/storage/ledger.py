@@ -10,6 +10,7 @@ import apsw
 
 
 class Kind(StrEnum):
+    PAGE = "page"
     DATABASE = "database"
     RECORD = "record"
     REFERENCE = "reference"

@@ -14,7 +14,7 @@ import apsw
 from postkeep.domain.errors import CorruptRecord
 from postkeep.formats.mime.structure import StructureVersionError, decode_structure
 from postkeep.runtime.files import Files, SystemFiles
-from postkeep.storage import database, records
+from postkeep.storage import checksums, damage, database, opening, records
 from postkeep.storage.ledger import CHECKS, Kind
 from postkeep.storage.packs import ARRIVING, Packs, Record
 from postkeep.storage.survey import Damage, Found, Interrupted, Pace, Progress, survey
@@ -27,6 +27,7 @@ _STEP = 4 << 20
 
 
 _ADVICE = {
+    Kind.PAGE: "stop the engine and run `postkeep rebuild`, or restore postkeep.db from a backup",
     Kind.DATABASE: "stop the engine and run `postkeep rebuild --force`, or restore postkeep.db from a backup",
     Kind.RECORD: "restore this message from a backup, or expunge it; other messages are not touched by it",
     Kind.REFERENCE: "restore this message from a backup, or expunge it",
@@ -106,9 +107,21 @@ class Verification:
     """One run, in one thread."""
 
     def __init__(
-        self, folder: Path, queue: Path | None, files: Files, vfs: str | None, pace: Pace, tell: Progress
+        self,
+        folder: Path,
+        queue: Path | None,
+        files: Files,
+        vfs: str | None,
+        pace: Pace,
+        tell: Progress,
+        *,
+        name: str = database.NAME,
+        quick: bool = False,
     ) -> None:
+        """`name`: another database in the folder. `quick`: of the packs their lengths alone."""
         self._folder = folder
+        self._name_of_database = name
+        self._quick = quick
         self._queue = queue
         self._files = files
         self._vfs = vfs
@@ -119,6 +132,7 @@ class Verification:
         self._notes: list[str] = []
         self._records = self._octets = self._total = self._told = 0
         self._database: apsw.Connection
+        self._damage: damage.Damage
 
     def run(self) -> Report:
         counts = (0, 0, 0, 0)
@@ -127,7 +141,8 @@ class Verification:
         except (apsw.Error, OSError) as error:
             if isinstance(error, apsw.InterruptError):
                 raise Interrupted from error
-            self._problem(Kind.DATABASE, f"postkeep.db cannot be read: {error}")
+            kind = Kind.PAGE if checksums.is_fault(error) else Kind.DATABASE
+            self._problem(kind, f"postkeep.db cannot be read: {database.translate(error)}")
         queued = self._check_queue()
         accounts, mailboxes, messages, packs = counts
         return Report(
@@ -156,45 +171,61 @@ class Verification:
     # --- the database -----------------------------------------------------------------------------
 
     def _check_store(self) -> tuple[int, int, int, int]:
-        path = self._folder / database.NAME
+        path = self._folder / self._name_of_database
         if not self._files.exists(path):
             self._problem(Kind.DATABASE, f"there is no {database.NAME} in {self._folder}")
             return 0, 0, 0, 0
+        self._check_integrity(path)
         self._database = connection = database.open_reader(path, self._vfs)
         packs = Packs(self._files, self._folder / "mail")
         try:
             connection.pragma("temp_store", "file")  # the copy of the references may be large
             connection.execute("BEGIN")
-            self._check_integrity()
-            known = self._take_references()
+            known = self._take_references(self._damage.mailboxes)
             self._total = sum(length for length, _ in known.values())
             counts = self._check_tables(known)
             connection.execute("COMMIT")
             for number in known:
-                self._check_pack(packs, number, *known[number])
+                if self._quick:
+                    self._check_length(packs, number, *known[number])
+                else:
+                    self._check_pack(packs, number, *known[number])
             self._check_strangers(packs)
             return (*counts, len(known))
         finally:
             packs.close()
             connection.close()
 
-    def _check_integrity(self) -> None:
+    def _check_integrity(self, path: Path) -> None:
         self._tell(0, 0, "checking the database")
-        for (text,) in self._database.execute("PRAGMA integrity_check(50)"):
-            if text != "ok":
-                for line in text.splitlines():
-                    self._problem(Kind.DATABASE, line)
+        self._damage = damage.find(path, self._vfs)
+        for text in self._damage.pages:
+            self._problem(Kind.PAGE, text)
+        for text in self._damage.other:
+            self._problem(Kind.DATABASE, text)
+        if (frame := opening.damaged_frame(self._files, path)) is not None:
+            self._problem(
+                Kind.PAGE, f"frame {frame} of {path.name}-wal is damaged: what came after it is lost"
+            )
 
-    def _take_references(self) -> dict[int, tuple[int, int]]:
+    def _take_references(self, unreadable: frozenset[int]) -> dict[int, tuple[int, int]]:
         """Copy every row's reference into temp.reference, by pack and offset; {pack: (length, dead)}."""
         self._tell(0, 0, "reading all references")
         self._database.execute(
             "CREATE TEMP TABLE reference (pack INT, offset INT, length INT, size INT, msgid INT, thread INT,"
             " item INT, account INT, mailbox INT, uid INT,"
-            " PRIMARY KEY (pack, offset, account, mailbox, uid)) WITHOUT ROWID;"
-            "INSERT INTO reference SELECT pack, offset, length, size, msgid, thread, item, account, mailbox,"
-            " uid FROM main.message ORDER BY pack, offset, account, mailbox, uid"
+            " PRIMARY KEY (pack, offset, account, mailbox, uid)) WITHOUT ROWID"
         )
+        copy = (
+            "INSERT INTO reference SELECT pack, offset, length, size, msgid, thread, item, account, mailbox,"
+            " uid FROM main.message"
+        )
+        if not unreadable:
+            self._database.execute(f"{copy} ORDER BY pack, offset, account, mailbox, uid")
+        else:
+            for where in self._database.execute("SELECT account, id FROM mailbox").fetchall():
+                if where[1] not in unreadable:
+                    self._database.execute(f"{copy} WHERE account = ? AND mailbox = ?", where)
         return {
             number: (length, dead)
             for number, length, dead in self._database.execute(
@@ -204,9 +235,11 @@ class Verification:
 
     def _check_tables(self, known: dict[int, tuple[int, int]]) -> tuple[int, int, int]:
         self._tell(0, self._total, "checking counters")
-        for check in CHECKS:
+        for check in CHECKS if not self._damage.pages else ():
             for kind, text in check(self._database):
                 self._problem(kind, text)
+        if self._damage.pages:
+            self._note("counters and references were not compared: the database has damaged pages")
         for pack, count in self._database.execute(
             "SELECT pack, count(*) FROM reference GROUP BY pack"
         ).fetchall():
@@ -225,16 +258,8 @@ class Verification:
     def _check_pack(self, packs: Packs, number: int, length: int, dead: int) -> None:
         if length and dead == length:
             self._note(f"pack {number} holds no message any more: compaction will remove it")
-        try:
-            size = packs.size(number)
-        except FileNotFoundError:
-            self._missing(packs, number, length, dead)
+        if not self._check_length(packs, number, length, dead):
             return
-        except OSError as error:
-            self._problem(Kind.PACK, f"pack {number} cannot be opened: {error.strerror}")
-            return
-        if size < length and self._still(number, length):
-            self._problem(Kind.PACK, f"pack {number} has {size} octets, {length} were written")
         for found in survey(packs, number, length, lambda place: self._next_reference(number, place)):
             if isinstance(found, Damage):
                 self._check_damage(number, found)
@@ -244,6 +269,20 @@ class Verification:
                 self._check_record(number, found)
                 self._step(number, found.record.header.length)
         self._check_pointers(number)
+
+    def _check_length(self, packs: Packs, number: int, length: int, dead: int) -> bool:
+        """Whether it can be read."""
+        try:
+            size = packs.size(number)
+        except FileNotFoundError:
+            self._missing(packs, number, length, dead)
+            return False
+        except OSError as error:
+            self._problem(Kind.PACK, f"pack {number} cannot be opened: {error.strerror}")
+            return False
+        if size < length and self._still(number, length):
+            self._problem(Kind.PACK, f"pack {number} has {size} octets, {length} were written")
+        return True
 
     def _missing(self, packs: Packs, number: int, length: int, dead: int) -> None:
         if dead == length or not self._still(number, length):
@@ -289,6 +328,8 @@ class Verification:
         self._database.execute("DELETE FROM reference WHERE pack = ? AND offset = ?", (number, found.offset))
 
     def _check_cache(self, item: int, record: Record) -> None:
+        if "structure" in self._damage.tables:
+            return
         data = self._database.execute("SELECT data FROM structure WHERE item = ?", (item,)).get
         if data is None:
             return

@@ -4,18 +4,18 @@ no time is another date, flag, offset or counter given out than the one that was
 import asyncio
 import random
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import apsw
 import pytest
-from postkeep.domain.errors import DatabaseDamaged, PostkeepError
+from postkeep.domain.errors import DatabaseDamaged
 from postkeep.domain.message import FlagMode
-from postkeep.storage import checksums, database
+from postkeep.storage import database
+from postkeep.storage.rebuild import rebuild
 from postkeep.storage.store import MailStore
 from postkeep.storage.verify import Kind, verify
 
+from tests.support.clock import FakeClock
 from tests.support.storing import ALL, DELETED, SEEN, all_rows, deliver, inbox, letter, open_store
 
 KEYS = tuple(f"user{number}@example.test" for number in range(5))
@@ -49,6 +49,7 @@ async def fill(folder: Path, vfs: str | None = None) -> None:
 
 async def read(folder: Path, vfs: str | None = None) -> Reads:
     """Everything a client can ask for, each question answered or REFUSED; at start all may be."""
+    forget_wal(folder)
     try:
         store = await open_store(folder, vfs=vfs)
     except DatabaseDamaged:
@@ -97,6 +98,12 @@ async def read_mailbox(store: MailStore, found: Reads, account: int, mailbox: in
         found[account, mailbox, row.uid] = await message.read()
 
 
+def forget_wal(folder: Path) -> None:
+    """After a clean end all is in postkeep.db; what the WAL still holds would be read instead."""
+    for path in folder.glob(f"{database.NAME}-*"):
+        path.unlink()
+
+
 def different(truth: Reads, found: Reads) -> list[tuple[Any, ...]]:
     """Questions that got another answer: neither the true one nor a refusal."""
     wrong = [key for key in found if found[key] != REFUSED and found[key] != truth.get(key)]
@@ -135,9 +142,10 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def folder(filled: Path, tmp_path: Path) -> Iterator[Path]:
+def folder(filled: Path, tmp_path: Path) -> Path:
     shutil.copytree(filled, tmp_path / "store")
-    yield tmp_path / "store"
+    forget_wal(tmp_path / "store")
+    return tmp_path / "store"
 
 
 async def test_two_hundred_flips_never_change_what_is_read(
@@ -179,3 +187,122 @@ async def test_without_checksums_flips_change_what_is_read(tmp_path: Path) -> No
             silent += 1
         flip(path, place, bit)
     assert silent > 0
+
+
+async def damage(folder: Path, name: str, which: int = -1) -> None:
+    """Flip a bit in the middle of one of the pages `name`."""
+    flip(folder / database.NAME, (pages(folder)[name][which] - 1) * 4096 + 2000, 3)
+
+
+async def test_a_message_page_costs_its_mailboxes_and_no_other(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    truth = await read(folder)
+    (page,) = pages(folder)["message leaf"][4:5]
+    await damage(folder, "message leaf", 4)
+    store = await open_store(folder)
+    served, refused = 0, list[str]()
+    for key in KEYS:
+        account = store.account_id(key)
+        assert account is not None
+        for mailbox in store.mailboxes(account):
+            try:
+                rows = await all_rows(store, account, mailbox.id)
+            except DatabaseDamaged as error:
+                refused.append(str(error))
+            else:
+                assert rows == truth[account, mailbox.id, "rows"]
+                served += 1
+    assert 1 <= len(refused) <= 3 < served
+    assert all(f"page {page}" in text for text in refused)
+    told = [one.getMessage() for one in caplog.records if one.name.endswith("checksums")]
+    assert len(told) == 1
+    assert f"page {page} of " in told[0]
+    await store.close()
+
+
+async def test_nothing_is_delivered_where_it_cannot_be_counted(folder: Path) -> None:
+    """A mailbox whose end is damaged takes nothing, so no uid is given twice; its neighbours do."""
+    await damage(folder, "message leaf")
+    store = await open_store(folder)
+    took = []
+    for key in KEYS:
+        target = await inbox(store, key)
+        for mailbox in store.mailboxes(target.account):
+            place = target._replace(mailbox=mailbox.id)
+            try:
+                await deliver(store, letter("new"), [place])
+            except DatabaseDamaged:
+                with pytest.raises(DatabaseDamaged):
+                    store.counters(place.account, place.mailbox)
+                with pytest.raises(DatabaseDamaged):
+                    await store.expunge(place.account, place.mailbox, [1])
+            else:
+                took.append(mailbox.name)
+    assert "INBOX" in took
+    assert len(took) < len(KEYS) * 6
+    assert store._intake.used == 0
+    await store.close()
+
+
+@pytest.mark.parametrize("name", ["account leaf", "mailbox leaf", "sqlite_schema leaf", "pack leaf"])
+async def test_a_damaged_catalogue_says_what_to_do(folder: Path, name: str) -> None:
+    await damage(folder, name, 0)
+    with pytest.raises(DatabaseDamaged, match="damaged"):
+        await MailStore.open(folder, FakeClock())
+    report = await verify(folder, rate=0)
+    assert Kind.PAGE in {problem.kind for problem in report.problems}
+    assert "postkeep rebuild" in report.problems[0].advice
+
+
+@pytest.mark.parametrize("place", [16, 18, 19, 20, 21, 24, 28, 44, 56, 60, 68, 95, 100, 4095])
+@pytest.mark.parametrize("bit", [0, 3])
+async def test_a_flip_in_the_header_is_refused(folder: Path, place: int, bit: int) -> None:
+    """Octet 20 says whether there are checksums at all: to deny them is damage too."""
+    flip(folder / database.NAME, place, bit)
+    assert await read(folder) == {}
+    assert not (await verify(folder, rate=0)).clean
+
+
+async def test_damaged_structures_are_read_from_the_packs(folder: Path) -> None:
+    truth = await read(folder)
+    found = pages(folder)
+    for page in found["structure leaf"]:
+        flip(folder / database.NAME, (page - 1) * 4096 + 2000, 0)
+    assert await read(folder) == truth
+    report = await verify(folder, rate=0)
+    assert {problem.kind for problem in report.problems} == {Kind.PAGE}
+    assert all("table structure" in problem.text for problem in report.problems)
+
+
+async def test_free_pages_hold_nothing(folder: Path) -> None:
+    truth = await read(folder)
+    assert pages(folder)["free leaf"]
+    await damage(folder, "free leaf")
+    assert await read(folder) == truth
+
+
+async def test_verify_names_page_and_mailbox_and_checks_all_else(folder: Path) -> None:
+    (page,) = pages(folder)["message leaf"][4:5]
+    await damage(folder, "message leaf", 4)
+    report = await verify(folder, rate=0)
+    texts = [problem.text for problem in report.problems]
+    assert {problem.kind for problem in report.problems} == {Kind.PAGE}
+    assert f"page {page} of the database, table message: its checksum does not fit" in texts
+    assert any("@example.test, mailbox" in text for text in texts)
+    assert report.records == MESSAGES // 5
+    assert MESSAGES // 2 < report.messages < MESSAGES + 200
+
+
+async def test_verify_names_what_an_interior_page_hides(folder: Path) -> None:
+    await damage(folder, "message internal", 0)
+    report = await verify(folder, rate=0)
+    assert {problem.kind for problem in report.problems} == {Kind.PAGE}
+    assert sum("mailbox" in problem.text for problem in report.problems) > 5
+
+
+async def test_a_rebuild_makes_it_whole_again(folder: Path) -> None:
+    await damage(folder, "message leaf", 4)
+    await rebuild(folder)
+    assert (await verify(folder, rate=0)).problems == ()
+    assert (await read(folder))[KEYS[0],] is not None

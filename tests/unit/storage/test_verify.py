@@ -209,7 +209,7 @@ def garble_database(folder: Path) -> None:
     [
         (cut_off, Kind.PACK),
         (remove_pack, Kind.PACK),
-        (garble_database, Kind.DATABASE),
+        (garble_database, Kind.PAGE),
         (lambda folder: (folder / "postkeep.db").write_bytes(b"not a database" * 1000), Kind.DATABASE),
         (lambda folder: (folder / "postkeep.db").unlink(), Kind.DATABASE),
     ],
