@@ -1,6 +1,6 @@
 """Stream-optimized VMDK, written and read ("Virtual Disk Format 5.0", VMware): grains of 64 KiB, each
-deflated behind a marker, tables after the grains that they list, the directory and a footer at the end. The same disk
-gives the same octets. Sectors have 512 octets, all numbers are little-endian.
+deflated behind a marker, tables after the grains that they list, the directory and a footer at the end.
+The same disk gives the same octets. Sectors have 512 octets, all numbers are little-endian.
 """
 
 import hashlib
