@@ -41,6 +41,13 @@ clients: ## The mail clients from Debian that the tests drive
 run: setup ## Serve the demo domain example.test under ./var (ports + 10000)
 	@exec $(BIN)/postkeep demo --data $(DATA) --port-offset $(OFFSET)
 
+.PHONY: console
+console: setup ## The boot console on this terminal, over an agent that only pretends (Ctrl+C ends it)
+	@mkdir -p build/console; rm -f build/console/agent.sock; \
+	$(BIN)/postkeep-agent --dry-run --socket build/console/agent.sock 2>build/console/agent.log & agent=$$!; \
+	trap 'kill $$agent 2>/dev/null || true' EXIT; \
+	$(BIN)/postkeep-console --leave --socket build/console/agent.sock
+
 # --- tests ----------------------------------------------------------------------------------------
 
 .PHONY: test
@@ -51,7 +58,7 @@ test: setup clients ## All tests but the long ones
 check: setup ## Lint, types, layers
 	$(BIN)/ruff format --check --config server/pyproject.toml $(PYTHON)
 	$(BIN)/ruff check --config server/pyproject.toml $(PYTHON)
-	$(BIN)/mypy --config-file server/pyproject.toml server/postkeep appliance/postkeep_appliance console/postkeep_console
+	$(BIN)/mypy --config-file server/pyproject.toml server/postkeep appliance/postkeep_appliance console/postkeep_console ovf
 	cd server && ../$(BIN)/lint-imports
 
 .PHONY: format
@@ -95,6 +102,28 @@ appliance: setup ## OVF, OVA and VMX with the server inside, in build/appliance 
 	@.ci/apt image
 	@$(if $(FAST),true,command -v packer >/dev/null || .ci/apt packer)
 	@$(BIN)/python packer/build.py $(if $(FAST),--fast) $(if $(FORCE),--force) $(if $(LOCKED),--locked) $(if $(LOCK),--lock)
+
+.PHONY: ovf
+ovf: setup ## Only the packing: from build/image/system.qcow2 to build/appliance
+	@.ci/apt image
+	@$(BIN)/python -m ovf.build
+
+.PHONY: check-ovf
+check-ovf: setup ## Check build/appliance by own eyes, virt-v2v, govmomi, libvirt, qemu-img
+	@.ci/apt checkers
+	@$(BIN)/python -m ovf.validate
+
+.PHONY: boot
+boot: setup ## Boot the built appliance in QEMU, changes thrown away (DISPLAY: its screen; else the serial console)
+	@.ci/apt image
+	@$(BIN)/python -m tests.image.boot
+
+.PHONY: test-image
+test-image: setup ## Boot the built appliance, use it from outside, break it (make appliance first)
+	@.ci/apt image
+	@.ci/apt checkers
+	@.ci/apt clients
+	$(PYTEST) -v -s -m image tests/image
 
 .PHONY: clean
 clean: ## Remove what was built (not var/)
