@@ -52,7 +52,7 @@ console: setup ## The boot console on this terminal, over an agent that only pre
 
 .PHONY: test
 test: setup clients ## All tests but the long ones
-	$(PYTEST) -n 2 --dist worksteal -m 'not crash and not deb' tests
+	$(PYTEST) -n 2 --dist worksteal -m 'not crash and not deb and not image' tests
 
 .PHONY: check
 check: setup ## Lint, types, layers
