@@ -16,11 +16,12 @@ from postkeep_console.controllers.console import Console
 from postkeep_console.controllers.session import Session
 from postkeep_console.desk import Desk, Shell
 from postkeep_console.look import Look
+from postkeep_console.notify import Notifier
 from postkeep_console.terminal import ascii_only, make_screen
 from postkeep_console.words import LANGUAGES, Words
 
 
-async def serve(socket: str, language: str, plain: bool) -> None:
+async def serve(socket: str, language: str, plain: bool, stays: bool) -> None:
     """The console on this terminal until it is hung up or something unforeseen is raised."""
     loop = asyncio.get_running_loop()
     broken: asyncio.Future[None] = loop.create_future()
@@ -42,12 +43,16 @@ async def serve(socket: str, language: str, plain: bool) -> None:
         return shell.words
 
     main_loop = urwid.MainLoop(
-        shell, screen=make_screen(plain), handle_mouse=False, event_loop=urwid.AsyncioEventLoop(loop=loop),
+        shell,
+        screen=make_screen(plain, stays),
+        handle_mouse=False,
+        event_loop=urwid.AsyncioEventLoop(loop=loop),
         input_filter=lambda keys, raw: _redraw(main_loop, keys),
-    )  # fmt: skip
+    )
     with main_loop.start():
         desk.redraw = _Later(loop, main_loop.draw_screen)
         console = asyncio.create_task(Console(session, desk.head, load).run())
+        living = asyncio.create_task(Notifier(os.environ).live())
         try:
             await asyncio.wait({console, broken}, return_when=asyncio.FIRST_COMPLETED)
             for ended in (console, broken):
@@ -56,7 +61,8 @@ async def serve(socket: str, language: str, plain: bool) -> None:
         finally:
             desk.redraw = lambda: None
             console.cancel()
-            await asyncio.gather(console, return_exceptions=True)
+            living.cancel()
+            await asyncio.gather(console, living, return_exceptions=True)
             await client.close()
 
 
@@ -89,13 +95,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--socket", default=SOCKET, help="of the agent (default: %(default)s)")
     parser.add_argument("--language", default="en", choices=LANGUAGES, help="until one was chosen")
     parser.add_argument("--ascii", action="store_true", help="draw with ASCII alone")
+    parser.add_argument("--leave", action="store_true", help="Ctrl+C ends it (for trying it out)")
     parser.add_argument("--version", action="version", version=__version__)
     options = parser.parse_args(arguments)
     if not (os.isatty(0) and os.isatty(1)):
         print("postkeep-console: standard input and output have to be a terminal", file=sys.stderr)
         return 2
     try:
-        asyncio.run(serve(options.socket, options.language, options.ascii or ascii_only(os.environ)))
+        plain = options.ascii or ascii_only(os.environ)
+        asyncio.run(serve(options.socket, options.language, plain, not options.leave))
     except KeyboardInterrupt:
         return 0
     except Exception:

@@ -43,12 +43,13 @@ class Screen(raw.Screen):
         return columns, rows
 
 
-def make_screen(plain: bool) -> Screen:
-    """A screen on standard input and output. No key ends, stops or suspends it (Ctrl+C, Ctrl+\\, Ctrl+Z).
+def make_screen(plain: bool, stays: bool = True) -> Screen:
+    """A screen on standard input and output. If it `stays`, no key ends or suspends it (Ctrl+C, Ctrl+\\).
 
     Switching to another virtual terminal (Alt+F2) is the kernel's and stays.
     """
     urwid.set_encoding("ascii" if plain else "utf-8")
     screen = Screen()
-    screen.tty_signal_keys("undefined", "undefined", "undefined", "undefined", "undefined")
+    if stays:
+        screen.tty_signal_keys("undefined", "undefined", "undefined", "undefined", "undefined")
     return screen

@@ -274,8 +274,8 @@ class AgentSocket:
                     result = self.agent.answer(request.call, request.session, send)
                     writer.write(encode(api.Answer(number, result)))
                 except AgentError as error:
-                    assert error.code != "lost"
-                    writer.write(encode(api.Failure(number, error.code, error.text, error.field)))
+                    code = "failed" if error.code == "lost" else error.code
+                    writer.write(encode(api.Failure(number, code, error.text, error.field)))
                 await writer.drain()
         self._writers.discard(writer)
         writer.close()

@@ -23,8 +23,8 @@ from tests.support.agent import FakeAgent
 
 VGA = (80, 25)
 VT = (80, 24)
-TURNS = 60
-"""Turns of the event loop after which nothing is left to happen without time passing."""
+TURNS = 500
+"""Turns of the event loop that anything may take that happens without time passing."""
 
 
 class ConsoleWorld:
@@ -69,8 +69,11 @@ class ConsoleWorld:
 
     async def settle(self) -> None:
         """Lets happen what happens without time."""
+        loop = asyncio.get_running_loop()
         for _ in range(TURNS):
             await asyncio.sleep(0)
+            if not loop._ready:  # type: ignore[attr-defined]
+                break
         if self.task is not None and self.task.done():
             self.task.result()
 
@@ -89,7 +92,7 @@ class ConsoleWorld:
         """Keys by urwid's names, or texts to be typed."""
         for key in keys:
             for one in (
-                [key] if len(key) == 1 or key in _NAMED or " " in key and key.split()[0] in _WITH else key
+                [key] if len(key) == 1 or key in _NAMED or (" " in key and key.split()[0] in _WITH) else key
             ):
                 self.shell.keypress(self.size, one)
             await self.settle()
@@ -128,7 +131,8 @@ class ConsoleWorld:
         found = []
         for row in canvas.content():
             for attribute, _, text in row:
-                if attribute in ("push focus", "edit focus"):
+                inner = getattr(attribute, "layers", (attribute,))[0]
+                if inner in ("push focus", "edit focus"):
                     found.append(text.decode("utf-8"))
         return "".join(found)
 

@@ -36,6 +36,10 @@ class FaultyFiles(SystemFiles):
         self._check("open")
         return super().open(path, flags, mode)
 
+    def write(self, fd: int, data: Any) -> int:  # type: ignore[override]
+        self._check("write")
+        return os.write(fd, data)
+
     def pwrite(self, fd: int, data: Any, offset: int) -> int:  # type: ignore[override]
         if "pwrite" in self._faults and self._faults["pwrite"][1] and len(data) > 1:
             os.pwrite(fd, bytes(data)[: len(data) // 2], offset)  # a full disk takes a part

@@ -126,3 +126,30 @@ class ImapClient(LineClient):
                 return [reply.removeprefix(tag + b" ")]
         self.send(message + b"\r\n")
         return await self.until(tag)
+
+
+class Held:
+    """Wraps a method of the service that gives batches: they come only once `release` is set."""
+
+    def __init__(self, real: Any) -> None:
+        self._real = real
+        self.asked = asyncio.Event()
+        self.release = asyncio.Event()
+
+    async def __call__(self, *arguments: Any, **named: Any) -> AsyncIterator[Any]:
+        batches = [batch async for batch in self._real(*arguments, **named)]
+        self.asked.set()
+        await self.release.wait()
+        for batch in batches:
+            yield batch
+
+
+async def rest(client: ImapClient) -> bytes:
+    """All that still comes, be it ended by a close or a reset."""
+    data = b""
+    try:
+        while piece := await asyncio.wait_for(client.reader.read(1 << 16), 10):
+            data += piece
+    except ConnectionResetError:
+        pass
+    return data

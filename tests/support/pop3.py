@@ -15,6 +15,9 @@ from postkeep.storage.store import MailStore
 
 from tests.support.mailhouse import LineClient, MailHouse, opened
 
+ONE = b"Subject: one\r\nFrom: a@example.org\r\n\r\nfirst\r\n.second\r\n..\r\nthird\r\n"
+TWO = b"Subject: two\r\n\r\nno end of line"
+
 
 class Pop3House(MailHouse):
     server: Pop3Server

@@ -161,3 +161,10 @@ async def queue_world(
         yield world
     finally:
         await world.queue.stop(0)
+
+
+async def first_try(world: QueueWorld) -> str:
+    """The last reply after the first try came to nothing."""
+    await world.until(lambda: any(entry.tries for entry in world.queue.entries()))
+    await world.settled()
+    return world.queue.entries()[0].last_reply

@@ -1,12 +1,16 @@
 """Filling a store in tests, and looking at all that is in it."""
 
-from collections.abc import Sequence
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from postkeep.domain.change import Appended
 from postkeep.domain.message import Flag, MessageRow
 from postkeep.runtime.files import Files, SystemFiles
 from postkeep.storage.store import MailStore, Target
+from postkeep.storage.transaction import Transaction
 
 from tests.support.clock import FakeClock
 
@@ -80,3 +84,31 @@ async def all_rows(store: MailStore, account: int, mailbox: int) -> list[Message
 
 
 SEEN, DELETED, FLAGGED = int(Flag.SEEN), int(Flag.DELETED), int(Flag.FLAGGED)
+
+
+async def hold(store: MailStore) -> Callable[[], None]:
+    """Keep the writer busy, so that what comes now waits and shares the next batch; call the result to go on."""
+    go, started = threading.Event(), threading.Event()
+
+    def wait(_: Transaction) -> None:
+        started.set()
+        assert go.wait(10)
+
+    task = asyncio.get_running_loop().create_task(store.writer.change(wait))
+    await asyncio.to_thread(started.wait)
+
+    def release() -> None:
+        assert not task.done()
+        go.set()
+
+    return release
+
+
+async def together(store: MailStore, *work: Any) -> list[Any]:
+    """Run coroutines so that their jobs share one batch."""
+    go = await hold(store)
+    tasks = [asyncio.ensure_future(item) for item in work]
+    for _ in range(20):
+        await asyncio.sleep(0)
+    go()
+    return await asyncio.gather(*tasks, return_exceptions=True)

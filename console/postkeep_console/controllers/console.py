@@ -109,11 +109,18 @@ class Console:
             self._show()
             action = await self._session.ui.show(self._start)
             self._start = None
-            self._acting = asyncio.create_task(self._act(action))
-            await asyncio.wait({self._acting})
-            if not self._acting.cancelled() and self._acting.exception() is not None:
-                raise self._acting.exception() or RuntimeError
+            await self._perform(action)
+
+    async def _perform(self, action: str) -> None:
+        acting = self._acting = asyncio.create_task(self._act(action))
+        try:
+            await asyncio.wait({acting})
+        finally:
             self._acting = None
+            acting.cancel()
+            await asyncio.gather(acting, return_exceptions=True)
+        if not acting.cancelled():
+            acting.result()  # raises what was not foreseen
 
     async def _wait_for_agent(self) -> None:
         """Until the first status there is nothing to show but that."""

@@ -38,6 +38,7 @@ class LogsController:
                 action = await session.ui.show(view)
             finally:
                 following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
             if action == "choose":
                 name = await self._choose(read.names, name)
             elif action == "search":

@@ -149,6 +149,7 @@ class NetworkController:
             choice = await session.ui.show(view)
         finally:
             ticking.cancel()
+            await asyncio.gather(ticking, return_exceptions=True)
         if choice == "expired":
             await session.tell(words("network.title"), words("network.expired"))
         elif choice == "keep":

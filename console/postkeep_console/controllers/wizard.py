@@ -60,7 +60,7 @@ class WizardController:
         self._status = status
         if not self._answers.hostname:
             name = status.hostname if not status.hostname.startswith("localhost") else ""
-            self._answers = replace(self._answers, hostname=name)
+            self._answers = replace(self._answers, hostname=name, domain=status.suggested_domain)
         pages = (self._root, self._hostname, self._domain, self._administrator, self._password, self._store)
         while True:
             if self._page > 0 and not self._session.agent.session:
@@ -225,7 +225,7 @@ class WizardController:
                 "store",
                 words("wizard.store.label"),
                 self._answers.store,
-                "choice",
+                "list",
                 words("wizard.store.hint"),
                 self._places(),
             ),

@@ -16,7 +16,8 @@ NO = ""
 
 @dataclass(frozen=True)
 class Field:
-    """One entry. A "choice" takes one of `options` (value, label), a "fact" is only read; see also `switch`.
+    """One entry. A "choice" or a "list" (with a line each) takes one of `options`
+    (value, label), a "fact" is only read; see also `switch`.
 
     `when` shows the field only while another one has a value: (name, value).
     """
@@ -24,7 +25,7 @@ class Field:
     name: str
     label: str
     value: str = ""
-    kind: Literal["text", "password", "choice", "fact"] = "text"
+    kind: Literal["text", "password", "choice", "list", "fact"] = "text"
     hint: str = ""
     options: Sequence[tuple[str, str]] = ()
     when: tuple[str, str] | None = None
@@ -127,6 +128,41 @@ class ChoiceRow(Row):
         return None
 
 
+class ListRow(Row):
+    """One of several, a line each: up and down choose; beyond the ends they leave."""
+
+    def __init__(self, field: Field, changed: Callable[[Row], None]) -> None:
+        values = [value for value, _ in field.options]
+        self._at = values.index(field.value) if field.value in values else 0
+        self._icon = urwid.SelectableIcon("", 1)
+        self._icon.set_layout("left", "clip")
+        super().__init__(field, self._icon, changed)
+        self._show()
+
+    def _colour(self, wrong: bool) -> str:
+        return "edit wrong" if wrong else "push"
+
+    def _show(self) -> None:
+        lines = [
+            f"({'X' if index == self._at else ' '}) {label}"
+            for index, (_, label) in enumerate(self.field.options)
+        ]
+        self._icon.set_text("\n".join(lines))
+
+    @property
+    def value(self) -> str:
+        return self.field.options[self._at][0]
+
+    def keypress(self, size: tuple[int], key: str) -> str | None:  # type: ignore[override]
+        to = self._at + {"up": -1, "down": 1}.get(key, 0)
+        if to == self._at or not 0 <= to < len(self.field.options):
+            return key
+        self._at = to
+        self._show()
+        self._touch()
+        return None
+
+
 class FactRow(Row):
     """Only to be read."""
 
@@ -147,6 +183,8 @@ def switch(field: Field, off: str, on: str) -> Field:
 def make_row(field: Field, changed: Callable[[Row], None]) -> Row:
     if field.kind == "fact":
         return FactRow(field, changed)
+    if field.kind == "list":
+        return ListRow(field, changed)
     return ChoiceRow(field, changed) if field.kind == "choice" else TextRow(field, changed)
 
 

@@ -30,8 +30,8 @@ class FormTexts:
     title: str
     intro: str
     buttons: Sequence[tuple[str, str]]
-    """(action, label) from left to right. The last needs entries without mistakes; Enter at the last field
-    pushes it."""
+    """(action, label) from left to right. The last needs entries without mistakes; Enter in the last field
+    pushes it (or goes there)."""
     hints: Sequence[Hint]
     keys: Mapping[str, str] = field(default_factory=dict)
     """Further keys -> action, such as "esc" -> "back"."""
@@ -148,13 +148,16 @@ class FormView(View[Submitted]):
         return self._shown[self._walker.focus or 0]
 
     def _enter(self) -> None:
-        """Enter in a field: on to the next one; at the last one as the last button."""
+        """Enter in a field: on to the next one. The last one, when it was typed in, pushes the last button."""
         selectable = [row for row in self._shown if row.selectable()]
         current = self._current()
-        if current is None or current is selectable[-1]:
+        if current is None or current is not selectable[-1]:
+            self._step(1)
+        elif current.field.kind in ("text", "password"):
             self._push(self._texts.buttons[-1][0])
         else:
-            self._step(1)
+            self._pile.focus_position = _BUTTONS
+            self._buttons.focus_position = len(self._buttons.contents) - 1
 
     def _step(self, by: int) -> None:
         """Focus to the next or previous of all fields and buttons, round and round."""
