@@ -8,13 +8,12 @@ import os
 import poplib
 import pty
 import re
-import shutil
 import signal
 import smtplib
 import ssl
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from email import message_from_bytes
 from email.message import EmailMessage
 from multiprocessing.connection import wait
@@ -22,15 +21,22 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.clients import (
+    ALICE,
+    BOB,
+    HOST,
+    LIMIT,
+    open_imap,
+    program,
+    run,
+    select,
+    send,
+    subjects,
+    swaks,
+)
 from tests.support.engine import Engine
 
 pytestmark = pytest.mark.clients
-
-ALICE, BOB = "alice's password", "bob's password"
-HOST = "localhost"
-"""The engine's name too, so that clients can check its self-signed certificate in full."""
-LIMIT = 60
-BODY = "Dear Bob,\r\n\r\n.a line that begins with a dot, and Ümläuts: žluťoučký kůň.\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -53,83 +59,7 @@ def inbox(engine: Engine) -> Iterator[imaplib.IMAP4_SSL]:
         yield imap
 
 
-def open_imap(engine: Engine, login: str, password: str) -> imaplib.IMAP4_SSL:
-    context = ssl.create_default_context(cafile=str(engine.certificate))
-    context.check_hostname = engine.hostname == HOST
-    imap = imaplib.IMAP4_SSL(HOST, engine.ports.imaps, ssl_context=context, timeout=LIMIT)
-    imap.login(login, password)
-    return imap
-
-
-def program(name: str) -> str:
-    path = shutil.which(name)
-    assert path, f"{name} is not installed: run `make clients`"
-    return path
-
-
-def run(
-    *command: str,
-    stdin: str = "",
-    environment: Mapping[str, str] | None = None,
-    accept: Sequence[int] = (0,),
-) -> str:
-    """What the program printed (both streams); fails on another exit status."""
-    done = subprocess.run(
-        [program(command[0]), *command[1:]],
-        input=stdin.encode(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=LIMIT,
-        env={**os.environ, "LC_ALL": "C.UTF-8", **(environment or {})},
-    )
-    printed = done.stdout.decode(errors="replace")
-    assert done.returncode in accept, f"{' '.join(command)} ended with {done.returncode}:\n{printed}"
-    return printed
-
-
-def send(engine: Engine, subject: str, body: str = BODY) -> bytes:
-    """Put a message into bob's INBOX by plain SMTP; its content as sent."""
-    message = EmailMessage()
-    message["From"], message["To"], message["Subject"] = "alice@example.test", "bob@example.test", subject
-    message.set_content(body.replace("\r\n", "\n"))
-    content = message.as_bytes().replace(b"\n", b"\r\n")
-    with smtplib.SMTP(engine.host, engine.ports.smtp, timeout=LIMIT) as smtp:
-        smtp.sendmail("carol@elsewhere.test", ["bob@example.test"], content)
-    return content
-
-
-def select(imap: imaplib.IMAP4, mailbox: str) -> int:
-    """Open it; how many messages it holds."""
-    kind, answer = imap.select(mailbox)
-    assert kind == "OK", answer
-    return int(answer[0] or b"0")
-
-
-def subjects(imap: imaplib.IMAP4, mailbox: str = "INBOX") -> list[str]:
-    if not select(imap, mailbox):
-        return []
-    answer = imap.fetch("1:*", "(BODY.PEEK[HEADER.FIELDS (SUBJECT)])")[1]
-    return [str(message_from_bytes(part[1])["Subject"]) for part in answer if isinstance(part, tuple)]
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """For what another process does in its own time (a queue run); looks four times a second."""
-    deadline = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not happen in {LIMIT} s"
-        time.sleep(0.25)
-
-
 # --- submitting: swaks ----------------------------------------------------------------------------
-
-
-def swaks(engine: Engine, subject: str, *options: str, accept: Sequence[int] = (0,)) -> str:
-    return run(
-        *("swaks", "--server", engine.host, "--from", "alice@example.test", "--to", "bob@example.test"),
-        *("--auth-user", "alice", "--auth-password", ALICE, "--timeout", "30"),
-        *("--header", f"Subject: {subject}", "--body", "Hello Bob.", *options),
-        accept=accept,
-    )
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
@@ -452,66 +382,3 @@ def test_python_clients_submit_read_and_delete(engine: Engine, inbox: imaplib.IM
     pop.dele(1)
     pop.quit()
     assert subjects(inbox) == []
-
-
-# --- two engines ----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def two(tmp_path: Path) -> Iterator[tuple[Engine, Engine]]:
-    """First and second engine; the first finds the second by MX through the resolver file."""
-    zone = tmp_path / "zone"
-    zone.write_text("second.test MX 10 mx.second.test\nmx.second.test A 127.0.0.1\n")
-    second = Engine(tmp_path / "second", domain="second.test", users={"bob": BOB})
-    settings = {"ResolverFile": str(zone), "DeliveryPort": second.ports.smtp}
-    first = Engine(tmp_path / "first", users={"alice": ALICE}, settings=settings)
-    with second, first:
-        yield first, second
-
-
-def test_mail_reaches_a_second_engine_by_mx_and_starttls(two: tuple[Engine, Engine]) -> None:
-    first, second = two
-    swaks(
-        first,
-        "across",
-        "--port",
-        str(first.ports.submission),
-        "--tls",
-        "--auth",
-        "PLAIN",
-        "--to",
-        "bob@second.test",
-    )
-    with open_imap(second, "bob", BOB) as imap:
-        wait_until(lambda: subjects(imap) == ["across"], "the delivery to the second engine")
-        content = imap.fetch("1", "(BODY.PEEK[])")[1][0][1]
-    received = message_from_bytes(content).get_all("Received")
-    assert len(received) == 2
-    assert "mail.second.test" in received[0]
-    assert re.search(r"with (UTF8)?E?SMTPS", received[0]), received[0]  # RFC 3848: S says TLS
-
-
-def test_a_refused_recipient_bounces(two: tuple[Engine, Engine]) -> None:
-    first, _ = two
-    options = (
-        "--port",
-        str(first.ports.submission),
-        "--tls",
-        "--auth",
-        "PLAIN",
-        "--to",
-        "nobody@second.test",
-    )
-    swaks(first, "refused", *options)
-    with open_imap(first, "alice", ALICE) as imap:
-        wait_until(lambda: len(subjects(imap)) == 1, "the bounce")
-        bounce = message_from_bytes(imap.fetch("1", "(BODY.PEEK[])")[1][0][1])
-    assert bounce["Return-Path"] == "<>"
-    assert bounce.get_content_type() == "multipart/report"
-    assert bounce.get_param("report-type") == "delivery-status"
-    _, status, returned = bounce.get_payload()
-    fields = status.get_payload()[1]
-    assert fields["Action"] == "failed"
-    assert fields["Status"] == "5.1.1"
-    assert fields["Final-Recipient"].endswith("nobody@second.test")
-    assert "Subject: refused" in returned.as_string()

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from postkeep.queue.queue import QueuedRecipient
 from postkeep.runtime.files import SystemFiles
 
 from tests.support.clock import FakeClock
+from tests.support.faulty import FaultyFiles
 from tests.support.queueworld import MESSAGE, queue_world
 from tests.support.resolver import FakeResolver
 from tests.support.smtpsink import SILENT, SinkSession, sink
@@ -134,56 +134,25 @@ async def test_an_envelope_without_its_message_is_removed_and_told_once(tmp_path
         assert world.logs.error.lines == []
 
 
-class FailingFiles(SystemFiles):
-    """Fails the named call with `number`, once `armed`."""
-
-    def __init__(self, name: str, number: int) -> None:
-        self.name = name
-        self.number = number
-        self.armed = True
-
-    def _check(self, name: str) -> None:
-        if self.armed and name == self.name:
-            raise OSError(self.number, os.strerror(self.number))
-
-    def write(self, fd: int, data: bytes | bytearray | memoryview) -> int:  # type: ignore[override]
-        self._check("write")
-        return os.write(fd, data)
-
-    def fdatasync(self, fd: int) -> None:  # type: ignore[override]
-        self._check("fdatasync")
-        os.fdatasync(fd)
-
-    def rename(self, source: Path, target: Path) -> None:  # type: ignore[override]
-        self._check("rename")
-        os.replace(source, target)
-
-    def sync_dir(self, path: Path) -> None:
-        self._check("sync_dir")
-        super().sync_dir(path)
-
-
 @pytest.mark.parametrize("call", ["write", "fdatasync", "rename", "sync_dir"])
 @pytest.mark.parametrize(("number", "error"), [(28, StorageFull), (5, StorageFailed)], ids=["ENOSPC", "EIO"])
 async def test_a_disk_that_refuses_leaves_nothing_behind(
     tmp_path: Path, call: str, number: int, error: type[Exception]
 ) -> None:
-    files = FailingFiles(call, number)
-    files.armed = False
+    files = FaultyFiles()
     async with queue_world(tmp_path) as world:
         world.files = files
         await world.restart()
-        files.armed = True
+        files.fail(call, number)
         with pytest.raises(error):
             await world.send("bob@a.test")
-        files.armed = False
+        files.heal()
         await world.until(lambda: world.names() == [])
         assert world.queue.entries() == []
 
 
 async def test_a_state_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
-    files = FailingFiles("rename", 28)
-    files.armed = False
+    files = FaultyFiles()
     clock = FakeClock()
     refuse = True
 
@@ -194,9 +163,10 @@ async def test_a_state_that_cannot_be_written_stops_nothing(tmp_path: Path) -> N
         world.files = files
         await world.restart()
         prepared = await world.send("bob@a.test")
-        files.armed = True
+        files.fail("rename")
         await world.until(lambda: "could not be kept" in world.logs.error)
-        files.armed = refuse = False
+        files.heal()
+        refuse = False
         await world.pass_time(lambda: bool(server.messages), step=60)
         await world.empty()
         assert f"Sent: id={prepared}" in world.logs.mail
