@@ -96,6 +96,7 @@ def close_writer(connection: apsw.Connection) -> None:
         connection.set_busy_timeout(0)
         connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
         connection.pragma("user_version", int(connection.pragma("user_version")))  # begins it anew
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
     connection.close()
 
 
@@ -112,6 +113,8 @@ def _common(connection: apsw.Connection) -> None:
     connection.pragma("temp_store", "memory")
     connection.pragma("cell_size_check", 1)  # damage is told early, as SQLITE_CORRUPT
     connection.pragma("trusted_schema", 0)
+    # Closing leaves the WAL alone: a start that finds it damaged must not copy half of it and cut the rest.
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
 
 
 def _keep_wal(connection: apsw.Connection) -> None:

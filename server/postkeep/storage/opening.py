@@ -10,7 +10,7 @@ import apsw
 
 from postkeep.domain.errors import DatabaseDamaged, StorageFailed
 from postkeep.runtime.files import Files
-from postkeep.storage import checksums, database, wal
+from postkeep.storage import checksums, wal
 from postkeep.storage.packs import ARRIVING, SUFFIX, ActivePack, Packs
 
 _log = logging.getLogger(__name__)
@@ -24,28 +24,22 @@ def check_database(files: Files, path: Path, connection: apsw.Connection) -> Non
     """DatabaseDamaged: its header denies its checksums, or the WAL is damaged in the middle, and SQLite has
     taken back without a word what was acknowledged. Before anything is written."""
     checksums.check_header(connection)
-    frame = damaged_frame(files, path, connection)
+    valid, _ = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
+    frame = damaged_frame(files, path, valid)
     if frame is not None:
         raise DatabaseDamaged(f"frame {frame} of its WAL is damaged, and what was stored after that is lost")
 
 
-def damaged_frame(files: Files, path: Path, connection: apsw.Connection | None = None) -> int | None:
-    """See `wal.damaged`, of the database at `path`. Without the connection of one who holds the store: only
-    if no engine runs, which would write meanwhile."""
+def damaged_frame(files: Files, path: Path, valid: int | None = None) -> int | None:
+    """See `wal.damaged`, of the database at `path`, while nobody writes to it."""
     log = path.with_name(path.name + "-wal")
-    if not files.exists(log) or (connection is None and database.is_locked(path.parent)):
+    if not files.exists(log):
         return None
-    valid = None
-    if connection is not None:
-        valid, _ = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
     fd = files.open(log, os.O_RDONLY)
     try:
-        frame = wal.damaged(lambda length, offset: files.pread(fd, length, offset), files.size(fd), valid)
+        return wal.damaged(lambda length, offset: files.pread(fd, length, offset), files.size(fd), valid)
     finally:
         files.close(fd)
-    if connection is None and database.is_locked(path.parent):
-        return None
-    return frame
 
 
 def empty_spool(files: Files, folder: Path) -> None:

@@ -5,6 +5,9 @@ back. What was done later is lost with the database: flags changed since, moves 
 messages, and expunged messages whose octets were not yet reclaimed come back. A record that a compaction
 moved names where its messages were at that time.
 
+Where only pages are damaged that hold nothing (free space), all of the old database can be copied instead,
+and nothing is lost.
+
 Works on a stopped store. The new database is made beside the old one and takes its name by one rename when it
 is complete and durable; the old one is kept as postkeep.db.bad-<time>. Memory stays bounded: the rows wait,
 in the order of the packs, in a temporary table on disk.
@@ -22,22 +25,23 @@ from typing import Any, NamedTuple
 import apsw
 import orjson
 
-from postkeep.domain.errors import AlreadyExists
+from postkeep.domain.errors import AlreadyExists, DatabaseDamaged
 from postkeep.domain.mailbox import DEFAULT_MAILBOXES, DELIMITER, INBOX
 from postkeep.domain.message import Flag
 from postkeep.formats.mime.structure import Structure
 from postkeep.runtime.files import Files, SystemFiles
-from postkeep.storage import checksums, database, records
+from postkeep.storage import checksums, convert, database, records
 from postkeep.storage.bodies import structure_of
 from postkeep.storage.catalogue import canonical
 from postkeep.storage.migrations import APPLICATION_ID, migrate
+from postkeep.storage.opening import damaged_frame
 from postkeep.storage.packs import ARRIVING, Packs
 from postkeep.storage.survey import Damage, Found, Pace, Progress, search, survey
 from postkeep.storage.transaction import KEYWORD_LIMIT
 from postkeep.storage.verify import thread_of
 
 DAMAGE_LIMIT = 1000
-_NEW = database.NAME + ".new"
+_NEW = convert.NEW
 _STEP = 4 << 20
 _ROWS = 2000
 _ROLES = dict(DEFAULT_MAILBOXES)
@@ -46,7 +50,8 @@ _KNOWN_FLAGS = sum(Flag)
 
 class Rebuilt(NamedTuple):
     """What came back. `damaged` are the stretches of packs that could not be read, one line each (`more`
-    were not noted), `kept` is where the old database is now."""
+    were not noted), `kept` is where the old database is now. `copied`: not from the packs, the old database
+    could be copied whole."""
 
     accounts: int
     mailboxes: int
@@ -56,15 +61,16 @@ class Rebuilt(NamedTuple):
     damaged: tuple[str, ...]
     more: int
     kept: Path | None
+    copied: bool = False
 
     def __str__(self) -> str:
         damaged = len(self.damaged) + self.more
         lost = f"; {damaged} damaged stretches were left out" if damaged else ""
         kept = f"; the old database is {self.kept.name}" if self.kept else ""
-        return (
-            f"{self.accounts} accounts, {self.mailboxes} mailboxes, {self.messages} messages"
-            f" from {self.records} records in {self.packs} packs{lost}{kept}"
-        )
+        what = f"{self.accounts} accounts, {self.mailboxes} mailboxes, {self.messages} messages"
+        if self.copied:
+            return f"{what}: all of the old database could be read and was copied{kept}"
+        return f"{what} from {self.records} records in {self.packs} packs{lost}{kept}"
 
 
 async def rebuild(
@@ -123,6 +129,8 @@ class Rebuilding:
                     raise AlreadyExists(
                         f"{old} is sound: nothing was changed (--force rebuilds it all the same)"
                     )
+                if not force and (copied := self._copy(old)) is not None:
+                    return copied._replace(kept=self._replace(old))
                 uidvalidity = max(uidvalidity, last + 1)
             result = self._build(uidvalidity)
             return result._replace(kept=self._replace(old))
@@ -138,20 +146,58 @@ class Rebuilding:
             try:
                 last = connection.execute("SELECT ifnull(max(uidvalidity), 0) FROM account").get
                 last = max(last, connection.execute("SELECT ifnull(max(uidvalidity), 0) FROM mailbox").get)
-                knows = bool(connection.execute("SELECT count(*) FROM pack").get) or not self._packs.numbers()
                 whole = connection.pragma("quick_check") == "ok"
-                sound = knows and whole and int(connection.pragma("application_id")) == APPLICATION_ID
+                sound = whole and self._belongs(path, connection)
             finally:
                 connection.close()
         return sound, last
+
+    def _belongs(self, path: Path, connection: apsw.Connection) -> bool:
+        """It is ours, knows these packs, and neither its header nor its WAL is damaged."""
+        with contextlib.suppress(DatabaseDamaged):
+            checksums.check_header(connection)
+            knows = bool(connection.execute("SELECT count(*) FROM pack").get) or not self._packs.numbers()
+            ours = int(connection.pragma("application_id")) == APPLICATION_ID
+            return knows and ours and damaged_frame(self._files, path) is None
+        return False
+
+    def _copy(self, old: Path) -> Rebuilt | None:
+        """A copy of a damaged database beside it; None when not all that is in it can be read."""
+        convert.remove_new(self._files, self._folder)
+        try:
+            connection = database.open_reader(old, self._vfs)
+            try:
+                if not checksums.verifying(connection) or not self._belongs(old, connection):
+                    return None
+                self._tell(0, 0, "copying the database")
+                convert.copy_sound(self._files, connection, self._folder / _NEW)
+                return self._counted(self._folder / _NEW)
+            finally:
+                connection.close()
+        except apsw.Error as error:
+            convert.remove_new(self._files, self._folder)
+            if not checksums.is_damage(error):
+                raise
+            return None
+
+    def _counted(self, path: Path) -> Rebuilt:
+        connection = database.open_reader(path, self._vfs)
+        try:
+            counts: Any = connection.execute(
+                "SELECT (SELECT count(*) FROM account WHERE key IS NOT NULL),"
+                " (SELECT count(*) FROM mailbox WHERE name IS NOT NULL), (SELECT count(*) FROM message)"
+            ).get
+        finally:
+            connection.close()
+        accounts, mailboxes, messages = counts
+        packs = len(self._packs.numbers())
+        return Rebuilt(accounts, mailboxes, messages, 0, packs, (), 0, None, copied=True)
 
     # --- building ---------------------------------------------------------------------------------
 
     def _build(self, uidvalidity: int) -> Rebuilt:
         path = self._folder / _NEW
-        for leftover in (path, Path(f"{path}-journal")):
-            with contextlib.suppress(FileNotFoundError):
-                self._files.unlink(leftover)
+        convert.remove_new(self._files, self._folder)
         connection = self._database = apsw.Connection(str(path), vfs=self._vfs or checksums.vfs())
         try:
             connection.pragma("page_size", checksums.PAGE_SIZE)

@@ -306,3 +306,16 @@ async def test_a_rebuild_makes_it_whole_again(folder: Path) -> None:
     await rebuild(folder)
     assert (await verify(folder, rate=0)).problems == ()
     assert (await read(folder))[KEYS[0],] is not None
+
+
+async def test_damage_in_free_space_costs_a_rebuild_nothing(folder: Path) -> None:
+    """A trunk of the free list hinders writing; all that is stored can be copied."""
+    truth = await read(folder)
+    assert pages(folder)["free trunk"]
+    await damage(folder, "free trunk")
+    assert await read(folder) == truth
+    report = await verify(folder, rate=0)
+    assert {problem.kind for problem in report.problems} == {Kind.PAGE}
+    assert (await rebuild(folder)).copied
+    assert await read(folder) == truth
+    assert (await verify(folder, rate=0)).problems == ()
