@@ -60,6 +60,8 @@ check: setup ## Lint, types, layers
 	$(BIN)/ruff check --config server/pyproject.toml $(PYTHON)
 	$(BIN)/mypy --config-file server/pyproject.toml server/postkeep appliance/postkeep_appliance console/postkeep_console ovf
 	cd server && ../$(BIN)/lint-imports
+	@.ci/apt lint
+	shellcheck appliance/vmware/*
 
 .PHONY: format
 format: setup ## Put all Python into its one layout
