@@ -204,16 +204,14 @@ def admit(tree: Path, public_key: str) -> None:
     chroot.run(tree, ["systemctl", "enable", "ssh.service", "systemd-networkd.service"])
 
 
-def base_disk(folder: Path, say: Callable[[str], None]) -> Path:
+def base_disk(folder: Path, say: Callable[[str], None]) -> None:
     """`folder`/base.qcow2 from `folder`/base.tar, with the key `folder`/build_key let in."""
     tree = folder / "base-tree"
     say("unpacking")
     unpack(folder / "base.tar", tree)
     try:
         admit(tree, make_key(folder / "build_key"))
-        disk = folder / "base.qcow2"
-        bootloader.make_disk(tree, disk, size_gib=DISK_GIB, say=say)
-        return disk
+        bootloader.make_disk(tree, folder / "base.qcow2", size_gib=DISK_GIB, say=say)
     finally:
         chroot.remove(tree)
 
@@ -232,7 +230,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     with contextlib.suppress(KeyboardInterrupt):
         bootstrap(options.output / "base.tar", Archive.of_environment(), say)
-        print(base_disk(options.output, say))
+        base_disk(options.output, say)
         return 0
     return 130
 

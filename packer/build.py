@@ -98,7 +98,7 @@ def plan(*, fast: bool, locked: bool, lock: bool) -> list[stages.Stage]:
         (),
         (),
         (IMAGE / "base.qcow2", IMAGE / "build_key"),
-        lambda say: base_disk.base_disk(IMAGE, say) and None,
+        lambda say: base_disk.base_disk(IMAGE, say),
     )
     in_tree = stages.Stage(
         "system",

@@ -4,6 +4,7 @@ Both run ansible/site.yml and end in the same system.qcow2. Output of Packer and
 and to `say` as far as it helps.
 """
 
+import importlib
 import os
 import re
 import subprocess
@@ -145,8 +146,8 @@ def accelerator(probe: Path, log: Path) -> str:
 
 def with_packer(folder: Path, variables: Mapping[str, str], say: Say) -> None:
     """`folder`/system.qcow2 out of `folder`/base.qcow2, provisioned over ssh in QEMU."""
-    import packer  # type: ignore[import-untyped]  # python-packer; here, so that the fast way needs no sh
-
+    # python-packer; imported here, so that the fast way does not need it. Its name is this folder's too.
+    packer = importlib.import_module("packer")
     say("trying KVM")
     chosen = accelerator(folder / "base.qcow2", folder / "probe.log")
     say(f"QEMU with {chosen}")

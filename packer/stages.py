@@ -1,7 +1,8 @@
 """Stages of the build: each names what it is made from, and is skipped while none of it changed.
 
 A stamp is the SHA-256 over the contents of a stage's inputs, its words, and the stamps of the stages that it
-builds on, so a change runs all that follows from it and nothing else. It is written when the stage has ended well, never before.
+builds on, so a change runs all that follows from it and nothing else. It is written when the stage has ended
+well, never before.
 """
 
 import hashlib
@@ -25,8 +26,8 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True)
 class Stage:
-    """`after`: stages that it builds on; `inputs`: files or folders; `words`: settings; `outputs` must be there
-    for the stage to be skipped."""
+    """`after`: stages that it builds on; `inputs`: files or folders; `words`: settings; `outputs`: what must
+    be there for the stage to be skipped."""
 
     name: str
     after: tuple[str, ...]
