@@ -3,6 +3,7 @@
 The command line opens a `House` by itself when no engine runs; `app.Engine` is a House with its listeners.
 """
 
+import asyncio
 import logging
 import sys
 from collections.abc import Callable
@@ -32,7 +33,10 @@ from postkeep.services.mailboxes import MailboxService
 from postkeep.services.quotas import Quotas
 from postkeep.services.receive import Receiver
 from postkeep.services.setup import make_folders
+from postkeep.storage.marker import write_marker
+from postkeep.storage.migrations import MIGRATIONS
 from postkeep.storage.store import MailStore
+from postkeep.storage.upgrade import needs_upgrade
 
 LOCK = "run/engine.lock"
 
@@ -113,6 +117,11 @@ class House:
 
     async def _open_store(self, deliver: bool) -> None:
         config = self.configuration.server
+        if await asyncio.to_thread(needs_upgrade, self.store_folder):
+            raise StoreUnusable(
+                f"the mail store {self.store_folder} was written by an older version; run: "
+                f"postkeep upgrade --data {self.data}"
+            )
         try:
             self.store = await MailStore.open(self.store_folder, self.clock, files=self.files)
         except DatabaseDamaged as error:
@@ -143,6 +152,7 @@ class House:
             if not self.configuration.refused:  # nothing is written over somebody's edit
                 await self.accounts.finish_removals()
             await self.queue.start(deliver=deliver)
+            await asyncio.to_thread(write_marker, self.files, self.store_folder, len(MIGRATIONS))
         except BaseException:
             await self.store.close()
             raise

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import click
 
+from postkeep.cli.owner import become_owner
 from postkeep.domain.errors import PostkeepError
 from postkeep.runtime.unixsocket import reachable
 
@@ -190,7 +191,8 @@ def run(work: Callable[[], Awaitable[T]]) -> T:
 
 
 def call(data: Path, work: Callable[[Client], Awaitable[T]]) -> T:
-    """Run `work` with a client for the data folder."""
+    """Run `work` with a client for the data folder, as the folder's owner if root asks."""
+    become_owner(data)
 
     async def main() -> T:
         async with connect(data) as client:

@@ -1,5 +1,6 @@
 """postkeep: the command line's entry."""
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from postkeep.cli.client import run
 from postkeep.cli.domains import alias, domain
 from postkeep.cli.operation import log, queue, service, setting, status
 from postkeep.cli.options import data_option, password_options, read_password
+from postkeep.cli.owner import become_owner, foreign_owner
 from postkeep.cli.store import rebuild, verify
+from postkeep.cli.upgrade import TooNew, bring_up_if_needed, upgrade
 from postkeep.cli.users import user
-from postkeep.domain.errors import PostkeepError
+from postkeep.domain.errors import PostkeepError, StoreTooNew
 
 _HIGHEST_OFFSET = 61_000
 offset_option = click.option(
@@ -34,7 +37,7 @@ def main() -> None:
     """
 
 
-for command in (alias, block, domain, log, queue, rebuild, service, setting, status, user, verify):
+for command in (alias, block, domain, log, queue, rebuild, service, setting, status, upgrade, user, verify):
     main.add_command(command)
 
 
@@ -72,6 +75,7 @@ def init(
     from postkeep.services.setup import Setup, set_up
 
     password = read_password(password_file, password_stdin, ask=f"Password of {admin}")
+    become_owner(data)
     setup = Setup(hostname, domain, admin, password, remote_administration)
 
     async def work() -> str:
@@ -94,7 +98,8 @@ def serve(port_offset: int, address: str | None, data: Path) -> None:
     """Run the server until SIGTERM or Ctrl+C. Prints `ready` when all services listen.
 
     In a folder that is not set up yet only the administration's port opens, for the first set-up over REST;
-    the one-time code that it asks for is shown here and in the Security log.
+    the one-time code that it asks for is shown here and in the Security log. A mail store of an older version
+    is upgraded first, as by `postkeep upgrade`. Exit status 3 when a newer version wrote the store.
     """
     import uvloop
 
@@ -104,10 +109,15 @@ def serve(port_offset: int, address: str | None, data: Path) -> None:
     from postkeep.runtime.clock import SystemClock
     from postkeep.runtime.files import SystemFiles
     from postkeep.runtime.systemd import ServiceManager
+    from postkeep.storage.upgrade import forget_before
 
     data = data.absolute()
     if not data.is_dir():
         raise click.ClickException(f"{data} does not exist; run: postkeep init --data {data} (see --help)")
+    if foreign_owner(data) is not None:
+        raise click.ClickException(
+            f"{data} is not root's: run this as its owner, or systemctl start postkeep"
+        )
 
     async def work() -> None:
         manager = ServiceManager.from_environment(os.environ, SystemClock())
@@ -121,12 +131,26 @@ def serve(port_offset: int, address: str | None, data: Path) -> None:
             manager=manager,
         )
         engine = Engine(data, port_offset, address=address)
-        await serve_engine(engine, lambda _: click.echo("ready"), first.run, manager)
+
+        async def before(ending: asyncio.Event) -> bool:
+            if not await first.run(ending):
+                return False
+            with manager.patience("upgrading the mail store"):
+                await bring_up_if_needed(data, lambda text: click.echo(text, err=True))
+            return True
+
+        def ready(started: Engine) -> None:
+            click.echo("ready")
+            # From here on mail may come in, so there is no way back to the database of an older version.
+            asyncio.get_running_loop().run_in_executor(None, forget_before, started.house.store_folder)
+
+        await serve_engine(engine, ready, before, manager)
 
     try:
         uvloop.run(work())
     except (PostkeepError, OSError) as error:
-        raise click.ClickException(str(error)) from error
+        too_new = isinstance(error, StoreTooNew) or isinstance(error.__cause__, StoreTooNew)
+        raise (TooNew if too_new else click.ClickException)(str(error)) from error
 
 
 @main.command()
@@ -139,10 +163,14 @@ def demo(port_offset: int, data: Path) -> None:
     from postkeep.app import Engine
     from postkeep.app import serve as serve_engine
     from postkeep.cli.demo import announce, prepare
+    from postkeep.runtime.files import SystemFiles
+    from postkeep.services.setup import is_set_up
 
     data = data.absolute()
 
     async def work() -> None:
+        if is_set_up(data, SystemFiles()):
+            await bring_up_if_needed(data, click.echo)
         passwords = await prepare(data)
         engine = Engine(data, port_offset, address="127.0.0.1")
         await serve_engine(engine, lambda started: announce(started, data, passwords))

@@ -7,6 +7,7 @@ import click
 from postkeep.cli.client import Refused, run
 from postkeep.cli.options import data_option, json_option
 from postkeep.cli.output import Progress, print_json
+from postkeep.cli.owner import become_owner
 
 
 def _store_folder(data: Path) -> Path:
@@ -36,6 +37,7 @@ def verify(as_json: bool, rate: int | None, data: Path) -> None:
     """
     from postkeep.storage import verify as checks
 
+    become_owner(data)
     progress = Progress()
 
     async def work() -> checks.Report:
@@ -67,6 +69,7 @@ def rebuild(force: bool, data: Path) -> None:
     """
     from postkeep.storage import rebuild as rebuilding
 
+    become_owner(data)
     progress = Progress()
 
     async def work() -> rebuilding.Rebuilt:

@@ -57,6 +57,10 @@ class StorageFailed(PostkeepError):
     """The disk refused to read or write for another reason."""
 
 
+class StoreTooNew(StorageFailed):
+    """A newer version wrote the store; this one cannot read it."""
+
+
 class DatabaseDamaged(StorageFailed):
     """The database cannot be read; `postkeep rebuild` makes a new one from the packs."""
 

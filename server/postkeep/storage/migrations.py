@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import apsw
 
-from postkeep.domain.errors import StorageFailed
+from postkeep.domain.errors import StorageFailed, StoreTooNew
+from postkeep.storage.database import atomic
 
 APPLICATION_ID = 0x504B5001
 """PRAGMA application_id: "PKP" 1; a file of something else is refused."""
@@ -106,21 +107,27 @@ MIGRATIONS: tuple[str, ...] = (_INITIAL, _FORGOTTEN)
 def migrate(connection: apsw.Connection, migrations: Sequence[str] = MIGRATIONS) -> tuple[int, int]:
     """Bring the schema up to date, each step in a transaction of its own; (version before, after).
 
-    StorageFailed when the file belongs to a newer version or to another program."""
-    application = int(connection.pragma("application_id"))
-    before = int(connection.pragma("user_version"))
-    if application not in (0, APPLICATION_ID) or (application == 0 and _has_tables(connection)):
-        raise StorageFailed("postkeep.db is not a database of Postkeep")
-    if before > len(migrations):
-        raise StorageFailed(
-            f"postkeep.db was written by a newer version (schema {before}, this one knows {len(migrations)})"
-        )
+    Raises as `check_age`."""
+    before = check_age(connection, len(migrations))
     for version in range(before + 1, len(migrations) + 1):
-        with connection:  # a savepoint: all of a step or nothing of it
+        with atomic(connection):  # all of a step or nothing of it
             connection.execute(migrations[version - 1])
             connection.pragma("user_version", version)
             connection.pragma("application_id", APPLICATION_ID)
     return before, len(migrations)
+
+
+def check_age(connection: apsw.Connection, known: int = len(MIGRATIONS)) -> int:
+    """Its schema, 0 for an empty database. StoreTooNew: above `known`. StorageFailed: another program's."""
+    application = int(connection.pragma("application_id"))
+    schema = int(connection.pragma("user_version"))
+    if application not in (0, APPLICATION_ID) or (application == 0 and _has_tables(connection)):
+        raise StorageFailed("postkeep.db is not a database of Postkeep")
+    if schema > known:
+        raise StoreTooNew(
+            f"postkeep.db was written by a newer version (schema {schema}, this one knows {known})"
+        )
+    return schema
 
 
 def _has_tables(connection: apsw.Connection) -> bool:
