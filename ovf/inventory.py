@@ -67,7 +67,7 @@ class Inventory:
 
 def from_disk(raw: Path, scratch: Path) -> Inventory:
     """Of a raw disk, not mounted: debugfs (e2fsprogs) copies what is wanted to the empty folder `scratch`."""
-    offset = _root_offset(raw)
+    offset = root_offset(raw)
     requests = []
     for path in _WANTED:
         target = scratch / path[1:]
@@ -85,7 +85,8 @@ def from_disk(raw: Path, scratch: Path) -> Inventory:
     return from_tree(scratch)
 
 
-def _root_offset(raw: Path) -> int:
+def root_offset(raw: Path) -> int:
+    """Where the root file system begins on a raw disk, octets."""
     done = subprocess.run(["sfdisk", "--json", str(raw)], capture_output=True, text=True, check=False)
     if done.returncode:
         raise InventoryError(f"sfdisk cannot read {raw.name}: {done.stderr.strip()[-500:]}")
