@@ -53,6 +53,7 @@ class Scene:
 async def test_what_is_right_passes(tmp_path: Path) -> None:
     scene = Scene()
     await scene.compare(tmp_path / "store")
+    assert len(scene.copies) == 4  # none was taken for anything but what it is
 
 
 WRONGS: dict[str, Callable[[Scene], object]] = {

@@ -25,7 +25,7 @@ async def house(tmp_path: Path) -> AsyncIterator[ImapHouse]:
         yield house
 
 
-async def alive(house: ImapHouse) -> None:
+async def expect_alive(house: ImapHouse) -> None:
     """Others are served as before."""
     client = await house.client(select="INBOX")
     assert (await client.command("NOOP"))[-1] == b"OK NOOP completed"
@@ -108,7 +108,7 @@ async def test_a_client_that_goes_away_in_the_middle_of_a_message_leaves_nothing
     client.close()
     await until(lambda: house.server.connections == 0)
     assert house.store.usage(house.account) == (0, 0)
-    await alive(house)
+    await expect_alive(house)
 
 
 # --- lines ------------------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ async def test_attack_line_without_end(house: ImapHouse) -> None:
     assert (await client.until(b"b"))[-1] == b"OK NOOP completed"
     client.send(b"a " + b"x" * 3_000_000)
     assert b"* BYE Line too long" in await client.closed()
-    await alive(house)
+    await expect_alive(house)
 
 
 @pytest.mark.parametrize(
@@ -372,7 +372,7 @@ async def test_fuzz_no_bytes_break_the_server(tmp_path: Path) -> None:
             client.writer.write_eof()
             await client.closed()
             client.close()
-        await alive(house)
+        await expect_alive(house)
 
 
 async def _advance(clock: FakeClock, seconds: float) -> None:

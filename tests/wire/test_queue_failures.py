@@ -106,6 +106,7 @@ async def test_a_bug_behind_deliver_local_costs_one_recipient_a_try(tmp_path: Pa
         world.local.failure = None
         await world.pass_time(lambda: len(world.local.mail) == 2, step=60)
         await world.empty()
+        assert len(world.local.mail) == 2  # neither twice
 
 
 async def test_a_large_message_for_our_own_users_is_never_whole_in_memory(tmp_path: Path) -> None:

@@ -31,6 +31,10 @@ async def test_address_literal_and_implicit_mx(tmp_path: Path) -> None:
             await world.send("bob@plain.test")
             await server.got(2)
             await world.empty()
+            recipients = sorted(
+                line.partition(" NOTIFY")[0] for message in server.messages for line in message.rcpts
+            )
+            assert recipients == ["RCPT TO:<bob@[127.0.0.1]>", "RCPT TO:<bob@plain.test>"]
 
 
 @pytest.mark.parametrize(
@@ -77,3 +81,4 @@ async def test_settings_change_while_mail_waits(tmp_path: Path) -> None:
         world.queue.settings = type(world.settings)(relay_host="127.0.0.1", relay_port=server.port)
         await world.pass_time(lambda: bool(server.messages), step=60)
         await world.empty()
+        assert len(server.messages) == 1

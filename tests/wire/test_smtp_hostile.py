@@ -281,7 +281,7 @@ async def test_a_big_message_does_not_raise_memory() -> None:
         assert world.store.incomings[0].size > 31 * 1024 * 1024
 
 
-async def _throw(data: list[bytes]) -> None:
+async def _expect_replies_to(data: list[bytes]) -> None:
     async with smtp_world(maximum_message_size=5000, authentication_without_tls=True) as world:
         client = await world.connect()
         broken: list[str] = []
@@ -313,7 +313,7 @@ WORDS = [
 @given(st.lists(st.one_of(st.sampled_from(WORDS), st.binary(max_size=60)), max_size=25))
 @settings(max_examples=150, derandomize=True, deadline=None)
 def test_fuzz_anything_gets_a_reply_or_an_end(data: list[bytes]) -> None:
-    asyncio.run(_throw(data))
+    asyncio.run(_expect_replies_to(data))
 
 
 @pytest.mark.parametrize(
@@ -389,7 +389,7 @@ WORD = st.one_of(
 BEFORE = {b"MAIL": b"RSET\r\n", b"RCPT": b"MAIL FROM:<a@outside.test>\r\n"}
 
 
-async def _say(greeted: bool, lines: list[bytes]) -> None:
+async def _expect_no_error_of(greeted: bool, lines: list[bytes]) -> None:
     async with smtp_world(
         authentication_without_tls=True,
         maximum_failed_commands=0,
@@ -421,7 +421,7 @@ async def _say(greeted: bool, lines: list[bytes]) -> None:
 @given(st.booleans(), st.lists(st.tuples(VERBS, WORD).map(b"".join), min_size=1, max_size=12))
 @settings(max_examples=300, derandomize=True, deadline=None)
 def test_fuzz_no_command_line_is_an_error_of_the_server(greeted: bool, lines: list[bytes]) -> None:
-    asyncio.run(_say(greeted, lines))
+    asyncio.run(_expect_no_error_of(greeted, lines))
 
 
 async def test_address_parser_of_the_library_is_fenced_in() -> None:

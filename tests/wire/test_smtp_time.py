@@ -47,6 +47,7 @@ async def test_half_open_connection_that_never_reads_is_aborted() -> None:
         client.send(b"HELP\r\n" * 100_000)
         (connection,) = world.server._connections
         await until(lambda: connection._paused)
+        assert world.server.connections == 1
         await clock.advance(1000)
         await until(lambda: world.server.connections == 0)
 

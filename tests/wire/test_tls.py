@@ -4,9 +4,8 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from postkeep.runtime.certificates import Certificates
@@ -17,71 +16,12 @@ from postkeep.runtime.tls import accept_tls, client_context, start_tls
 from postkeep.runtime.tlstransport import HANDSHAKE_LIMIT, TlsTransport
 
 from tests.support.clock import FakeClock, until
+from tests.support.echo import Echo, Service, listening, tls_client
 
 
 @pytest.fixture
 def certificates(tmp_path: Path) -> Certificates:
     return Certificates(tmp_path / "sslcert", "mail.example.test", SystemFiles(), SystemClock())
-
-
-class Echo(asyncio.Protocol):
-    """Echoes; remembers what it was told."""
-
-    made: list["Echo"]
-
-    def __init__(self) -> None:
-        self.transport: asyncio.Transport
-        self.lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
-        self.ended = False
-        self.received = bytearray()
-        self.paused = 0
-        self.resumed = 0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass
-
-    def data_received(self, data: bytes) -> None:
-        self.received += data
-        self.transport.write(data)
-
-    def eof_received(self) -> None:
-        self.ended = True
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.lost.set_result(exc)
-
-    def pause_writing(self) -> None:
-        self.paused += 1
-
-    def resume_writing(self) -> None:
-        self.resumed += 1
-
-
-class Service:
-    def __init__(self, make: Callable[[], asyncio.BaseProtocol]) -> None:
-        self.made: list[Any] = []
-        self._make = make
-
-    def factory(self) -> asyncio.BaseProtocol:
-        protocol = self._make()
-        self.made.append(protocol)
-        return protocol
-
-
-@contextlib.asynccontextmanager
-async def listening(factory: Callable[[], asyncio.BaseProtocol]) -> AsyncIterator[int]:
-    server = await asyncio.get_running_loop().create_server(factory, "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-
-
-async def tls_client(port: int, **more: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    context = client_context(verify=False)
-    for name, value in more.items():
-        setattr(context, name, value)
-    return await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="mail.example.test")
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -404,6 +344,8 @@ async def test_reset_in_the_middle_ends_the_protocol_once(certificates: Certific
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         writer.transport.abort()
         await until(lambda: service.made[0].lost.done())
+        assert len(service.made) == 1
+        assert not service.made[0].ended  # a reset is no end of the input
 
 
 async def test_calls_on_a_transport_whose_socket_is_gone_do_nothing(certificates: Certificates) -> None:
@@ -422,6 +364,8 @@ async def test_calls_on_a_transport_whose_socket_is_gone_do_nothing(certificates
         echo.transport.write(b"z")
         echo.transport.close()
         echo.transport.abort()
+        assert echo.transport.is_closing()
+        assert echo.received == b"x"
         writer.close()
 
 

@@ -1,7 +1,7 @@
 """Settings that cannot be right are refused, with variable, value and reason, and in a file with the line."""
 
 import pytest
-from postkeep.config.server import ServerConfig, change_settings, find_setting, parse_server
+from postkeep.config.server import SECTIONS, ServerConfig, change_settings, find_setting, parse_server
 from postkeep.domain.errors import ConfigError, InvalidName
 from postkeep.domain.naming import account_name, alias_pattern
 
@@ -67,7 +67,9 @@ def test_what_cannot_be_right_is_refused(variable: str, value: str, shown: str) 
     ],
 )
 def test_what_can_be_right_is_taken(variable: str, value: str) -> None:
-    change(variable, value)
+    place = find_setting(variable)
+    taken = getattr(getattr(change(variable, value), SECTIONS[place.section]), place.field.attribute)
+    assert taken == (tuple(filter(None, value.split(","))) if place.field.is_list else value)
 
 
 def test_sizes_take_a_suffix() -> None:

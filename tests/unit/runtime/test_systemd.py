@@ -99,6 +99,7 @@ def test_a_manager_that_is_gone_is_no_failure(tmp_path: Path) -> None:
     one.stopping("y")
     one.close()
     one.status("after the end")
+    assert not list(tmp_path.iterdir())  # nobody was there to hear it
 
 
 def test_without_a_manager_nothing_happens() -> None:
