@@ -61,3 +61,21 @@ def test_documents_name_files_that_exist(document: str) -> None:
         if not any(place.exists() for place in places):
             missing.append(name)
     assert not missing
+
+
+ASSERTING = re.compile(r"raises|assert|check|expect|verify")
+"""Of a call: it asserts, or its name says that it does."""
+
+
+def _asserts(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    return any(
+        isinstance(node, ast.Assert)
+        or (isinstance(node, ast.Call) and ASSERTING.search(ast.unparse(node.func)) is not None)
+        for node in ast.walk(function)
+    )
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_test_asserts_something(path: Path) -> None:
+    tests = [function for function in _functions(path) if function.name.startswith("test")]
+    assert not [function.name for function in tests if not _asserts(function)]
