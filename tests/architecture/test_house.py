@@ -8,6 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "server" / "postkeep"
+PACKAGES = (PACKAGE, ROOT / "appliance" / "postkeep_appliance", ROOT / "console" / "postkeep_console")
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 FILE_LIMIT = 450
@@ -57,8 +58,7 @@ def test_documents_name_files_that_exist(document: str) -> None:
     named |= set(re.findall(r"\]\(((?!http)[^)#]+)", text))
     missing = []
     for name in sorted(named):
-        places = (ROOT / name, (ROOT / document).parent / name, PACKAGE / name)
-        if not any(place.exists() for place in places):
+        if not any((place / name).exists() for place in (ROOT, (ROOT / document).parent, *PACKAGES)):
             missing.append(name)
     assert not missing
 
