@@ -6,6 +6,8 @@ from postkeep_appliance.api.types import MAX_LINE, Reply, Request
 
 _requests = msgspec.json.Decoder(Request)
 _replies: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
+# msgspec reports bad UTF-8 and too deep nesting by Python's own exceptions.
+_WRONG = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _encoder = msgspec.json.Encoder()
 
 
@@ -25,7 +27,7 @@ def decode_request(line: bytes) -> Request:
     """Raises BadLine."""
     try:
         return _requests.decode(line)
-    except msgspec.MsgspecError as error:
+    except _WRONG as error:
         raise BadLine(str(error)) from error
 
 
@@ -33,5 +35,5 @@ def decode_reply(line: bytes) -> Reply:
     """Raises BadLine."""
     try:
         return _replies.decode(line)
-    except msgspec.MsgspecError as error:
+    except _WRONG as error:
         raise BadLine(str(error)) from error
