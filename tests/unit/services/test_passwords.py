@@ -86,6 +86,18 @@ async def test_new_passwords_give_way_to_everything_else() -> None:
     hashes.close()
 
 
+async def test_a_sandbox_that_forbids_priorities_makes_passwords_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_: int) -> int:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "nice", refuse)
+    hashes = PasswordHashes(2, memory_kib=64, passes=1)
+    assert all(one.startswith("$argon2id$") for one in await hashes.make_all(["a", "b", "c"]))
+    hashes.close()
+
+
 async def test_one_that_fails_ends_the_batch() -> None:
     hashes, hasher = slow(1)
     hasher.go.release(100)
