@@ -8,6 +8,7 @@ build itself has no network. The chroot is made anew when the list of its packag
 
 import argparse
 import contextlib
+import fcntl
 import hashlib
 import os
 import re
@@ -25,6 +26,7 @@ SUITE = "trixie"
 PYTHON = "3.13"
 PACKAGES = (
     "debhelper", "dpkg-dev", "python3-venv", "python3-pip", "lintian", "systemd", "init-system-helpers",
+    "python3-netifaces",
 )  # fmt: skip
 PLATFORMS = (*(f"manylinux_2_{minor}_x86_64" for minor in (34, 28, 17)), "manylinux2014_x86_64")
 LOCKS = ("server/requirements.lock", "appliance/requirements.lock")
@@ -55,6 +57,10 @@ class Build:
         if os.geteuid() != 0:
             raise Failed("a chroot is built and entered: run this as root (sudo make deb)")
         self.work.mkdir(parents=True, exist_ok=True)
+        with _alone(self.work / "lock"):
+            return self._run_alone()
+
+    def _run_alone(self) -> list[Path]:
         self.log.write_bytes(b"")
         with _step("the chroot to build in"):
             self._make_chroot()
@@ -244,6 +250,18 @@ def _output(*command: str) -> str:
     if done.returncode:
         raise Failed(f"{' '.join(command[:3])} failed: {done.stderr.strip()}")
     return done.stdout
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """One build at a time: they share chroot and folders."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("deb: waiting for another build …", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from tests.support.engine import HOST, PortReservation
 ROOT = Path(__file__).parents[3]
 LOWER = ROOT / "build" / "chroot-trixie" / "root"
 DATA = "/var/lib/postkeep"
-PASSWORD = "Sehr-geheim1"  # noqa: S105 - of a server that lives for a minute
+PASSWORD = "Sehr-geheim1"
 
 
 class Box:
@@ -97,7 +97,7 @@ class Box:
     def client(self) -> httpx.Client:
         return httpx.Client(
             base_url=f"https://{HOST}:{self.ports.offset + 4040}/api/v1",
-            verify=False,  # noqa: S501 - its own certificate
+            verify=False,
             auth=("root", PASSWORD),
             timeout=30,
         )

@@ -69,7 +69,7 @@ def start() -> int:
     listening.bind("/run/notify")
     os.chmod("/run/notify", 0o777)
     listening.settimeout(0.2)
-    log = open("/var/log/postkeep-engine.log", "ab")
+    log = os.open("/var/log/postkeep-engine.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     process = subprocess.Popen(
         command, user=user.pw_uid, group=user.pw_gid, extra_groups=[], umask=0o077, cwd="/",
         env=values | {"NOTIFY_SOCKET": "/run/notify", "PATH": "/usr/bin:/bin"},
