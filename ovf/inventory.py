@@ -161,19 +161,31 @@ def _names(relation: str) -> Iterator[tuple[str, ...]]:
 
 
 def _copyright(root: Path, package: str) -> str:
-    """The text of a package's copyright file; its folder may be a link to another package's."""
-    docs = root / "usr/share/doc"
-    folder = docs / package
-    for _ in range(4):
-        if not folder.is_symlink():
-            break
-        # Read the link by hand: an absolute one would lead out of the tree.
-        target = folder.readlink()
-        folder = docs / target.name
+    """The text of a package's copyright file, or "" without one."""
+    path = _resolve(root, ("usr", "share", "doc", package, "copyright"))
     try:
-        return (folder / "copyright").read_text(encoding="utf-8", errors="replace")
+        return path.read_text(encoding="utf-8", errors="replace") if path else ""
     except OSError:
         return ""
+
+
+def _resolve(root: Path, parts: tuple[str, ...]) -> Path | None:
+    """Follow a path in the tree as a process with this root would: no link leads out of it."""
+    at, pending, links = root, list(parts), 0
+    while pending:
+        part = pending.pop(0)
+        if part == "..":
+            at = at if at == root else at.parent
+        elif not (at / part).is_symlink():
+            at = at / part
+        else:
+            links += 1
+            if links > 16:
+                return None
+            target = (at / part).readlink()
+            at = root if target.is_absolute() else at
+            pending = [*(target.parts[1:] if target.is_absolute() else target.parts), *pending]
+    return at
 
 
 def _python(root: Path) -> list[PythonPackage]:

@@ -88,7 +88,7 @@ def from_copyright(text: str) -> tuple[str, ...]:
                 r"\s+(?:and/or|and|or)\s+|\s*,\s*|\s*\|\s*", line.strip(), flags=re.IGNORECASE
             ):
                 # An exception goes with the licence; the licence alone is what maps.
-                short = re.split(r"\s+with\s+", part, maxsplit=1, flags=re.IGNORECASE)[0].strip(" ,.")
+                short = re.split(r"\s+with\s+", part, maxsplit=1, flags=re.IGNORECASE)[0].strip(" ,.()")
                 if re.fullmatch(r"[A-Za-z0-9][\w.+/~-]*", short):
                     found.add(spdx(short))
     else:

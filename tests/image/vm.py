@@ -48,6 +48,8 @@ class Hardware:
     mac: str = "00:0c:29:5a:00:01"
     restrict: bool = False
     """No way out to other networks."""
+    display: str = "none"
+    """QEMU's -display; "none" for tests, which look by screendump."""
 
 
 def free_port() -> int:
@@ -137,7 +139,14 @@ class VirtualMachine:
             f",hostfwd=tcp:127.0.0.1:{port}-:{service}" for service, port in self.ports.items()
         )
         restrict = ",restrict=on" if hardware.restrict else ""
-        command = ["qemu-system-x86_64", "-name", self.folder.name, "-nodefaults", "-display", "none"]
+        command = [
+            "qemu-system-x86_64",
+            "-name",
+            self.folder.name,
+            "-nodefaults",
+            "-display",
+            hardware.display,
+        ]
         command += [
             "-machine",
             "pc",
@@ -231,6 +240,11 @@ class VirtualMachine:
         """Until the serial console shows a regular expression."""
         return self._wait(lambda: re.search(pattern, self.serial()), f"the serial console to show {pattern!r}",
                           patience, lambda: self.serial()[-2000:])  # fmt: skip
+
+    def serial_socket(self) -> socket.socket:
+        """The serial port itself, for a terminal."""
+        assert self._serial is not None, "the machine is off"
+        return self._serial
 
     # --- screen and keyboard --------------------------------------------------------------------------
 
