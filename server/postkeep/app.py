@@ -222,7 +222,7 @@ async def serve(
 ) -> None:
     """Run until SIGTERM or SIGINT. `ready` is called once all listeners are open.
 
-    SIGHUP has the certificates read again.
+    SIGHUP has the certificates read again; from a terminal it ends the engine too.
     `before` runs first (the first set-up); it is given the event of the signals, and ends all by False.
     `manager` is told how far we are.
     """
@@ -232,7 +232,8 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
-    loop.add_signal_handler(signal.SIGHUP, engine.reload)
+    # From a terminal it is the terminal's end, and nobody wants a server left behind by a closed window.
+    loop.add_signal_handler(signal.SIGHUP, ending.set if os.isatty(0) else engine.reload)
     try:
         if before is not None and not await before(ending):
             return

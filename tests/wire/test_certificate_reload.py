@@ -1,9 +1,11 @@
 """New certificates in a running engine, seen by OpenSSL from outside."""
 
 import os
+import pty
 import signal
 import socket
 import ssl
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from postkeep.runtime.certificates import make_self_signed
 
-from tests.support.engine import Engine
+from tests.support.engine import POSTKEEP, Engine
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +91,27 @@ def test_the_administration_gets_it_too(engine: Engine) -> None:
     context.verify_mode = ssl.CERT_NONE
     with context.wrap_socket(raw) as secure:
         assert secure.getpeercert(binary_form=True) == der(crt)
+
+
+def test_a_closed_terminal_leaves_no_engine_behind(tmp_path: Path) -> None:
+    """SIGHUP from a terminal is its end; only a service without one takes it for a wish to reload."""
+    with Engine(tmp_path) as prepared:
+        data, offset = prepared.data, prepared.ports.offset
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [str(POSTKEEP), "serve", "--data", str(data), "--port-offset", str(offset)],
+        stdin=slave,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    os.close(slave)
+    try:
+        assert process.stdout is not None
+        while process.stdout.readline().strip() != "ready":
+            assert process.poll() is None
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(master)

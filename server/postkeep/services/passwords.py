@@ -94,6 +94,6 @@ def _verify_sha(stored: str, password: str) -> bool:
 
 
 def _give_way() -> None:
-    """Of a thread (under Linux niceness is its own). Where a sandbox forbids it, the work is done all the same."""
+    """Of this thread alone, under Linux. Where a sandbox forbids it, the work is done all the same."""
     with contextlib.suppress(OSError):
         os.nice(_NICE)
