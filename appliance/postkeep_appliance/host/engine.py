@@ -52,7 +52,7 @@ _SYSTEM = frozenset(
         "var",
     ]
 )
-_FOLDER = re.compile(r"/[A-Za-z0-9._/-]{1,200}")
+_FOLDER = re.compile(r"/[A-Za-z0-9._-][A-Za-z0-9._/-]{0,200}")
 
 
 class DebianEngine:

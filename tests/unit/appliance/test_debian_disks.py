@@ -1,0 +1,274 @@
+"""Growth and the store's disk on a Debian machine (APP-5): what is run, in which order, and what is not."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from postkeep_appliance.host.disks import MOUNT_UNIT, DebianDisks
+from postkeep_appliance.host.port import HostError, Invalid
+
+from tests.support.agentbench import Recorder, put
+
+GIB = 1 << 30
+SECTORS = GIB // 512
+
+
+def _block(path: str, size: int = 64 * GIB, **more: Any) -> dict[str, Any]:
+    return {
+        "name": path[5:],
+        "path": path,
+        "type": "disk",
+        "size": size,
+        "ro": False,
+        "mountpoints": [None],
+    } | more
+
+
+SDA = _block(
+    "/dev/sda",
+    32 * GIB,
+    pttype="gpt",
+    model="Virtual disk    ",
+    children=[{"name": "sda3", "fstype": "ext4", "mountpoints": ["/"]}],
+)
+
+
+class World:
+    def __init__(self, root: Path) -> None:
+        self.root, self.run = root, Recorder()
+        self.disks = DebianDisks(root, self.run)
+        self.said: list[str] = []
+        self.store = root / "var/lib/postkeep/store"
+        self.store.mkdir(parents=True)
+        self.run.say("findmnt", status=1)
+        self.run.say("blkid", status=2)
+
+    def say(self, text: str, done: int, total: int) -> None:
+        self.said.append(text)
+
+    def blocks(self, *blocks: dict[str, Any]) -> None:
+        self.run.say("lsblk", json.dumps({"blockdevices": list(blocks)}))
+
+    def partitions(self, disk: str, whole: int, *parts: tuple[int, int, int]) -> None:
+        """/sys as the kernel has it: (number, start, size) in sectors."""
+        devices = self.root / "sys/devices" / disk
+        put(self.root, f"sys/devices/{disk}/size", f"{whole}\n")
+        for number, start, size in parts:
+            name = f"{disk}{number}"
+            for key, value in (("partition", number), ("start", start), ("size", size)):
+                put(devices, f"{name}/{key}", f"{value}\n")
+            link = self.root / "sys/class/block" / name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(devices / name)
+        link = self.root / "sys/class/block" / disk
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(devices)
+
+    def changes(self) -> list[str]:
+        quiet = ("lsblk", "findmnt", "dumpe2fs", "blkid")
+        return [line for line in self.run.lines if not line.startswith(quiet)]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+async def test_roles(world: World) -> None:
+    world.blocks(
+        SDA,
+        _block("/dev/sdb", fstype="ext4", label="postkeep-store"),
+        _block("/dev/sdc"),
+        _block("/dev/sdd", fstype="ntfs"),
+        _block("/dev/sde", pttype="dos"),
+        _block("/dev/sdf", 0),
+        _block("/dev/sr0", type="rom"),
+        _block("/dev/zram0"),
+        _block("/dev/sdg", ro=True),
+    )
+    found = await world.disks.disks()
+    assert [(one.device, one.role) for one in found] == [
+        ("/dev/sda", "system"),
+        ("/dev/sdb", "store"),
+        ("/dev/sdc", "empty"),
+        ("/dev/sdd", "other"),
+        ("/dev/sde", "other"),
+    ]
+    assert found[0].description == "Virtual disk"
+
+
+async def test_lsblk_that_says_nonsense(world: World) -> None:
+    world.run.say("lsblk", "[]")
+    with pytest.raises(HostError):
+        await world.disks.disks()
+
+
+# --- growth
+
+
+def _root_on(world: World, device: str, blocks: int = 4_000_000) -> None:
+    world.run.say("findmnt --noheadings --output SOURCE --mountpoint /", f"{device}\n")
+    world.run.say("findmnt --noheadings --output SOURCE --mountpoint /var/lib/postkeep/store", status=1)
+    world.run.say("dumpe2fs", f"Filesystem state: clean\nBlock count:   {blocks}\nBlock size:    4096\n")
+
+
+@pytest.mark.parametrize("disk", ["sda", "vda"])
+async def test_partition_backup_header_and_file_system_grow(world: World, disk: str) -> None:
+    world.partitions(
+        disk, 32 * SECTORS, (1, 2048, 2048), (2, 4096, 131072), (3, 135168, 16 * SECTORS - 135168 - 34)
+    )
+    _root_on(world, f"/dev/{disk}3")
+
+    def grown(argv: list[str]) -> None:
+        put(world.root, f"sys/devices/{disk}/{disk}3/size", f"{32 * SECTORS - 135168 - 34}\n")
+
+    world.run.effects["partx"] = grown
+    await world.disks.grow(world.say)
+    assert world.changes() == [
+        f"sfdisk --no-reread --force --relocate gpt-bak-std /dev/{disk}",
+        f"sfdisk --no-reread --no-tell-kernel --force -N 3 /dev/{disk}",
+        f"partx --update --nr 3 /dev/{disk}",
+        f"resize2fs /dev/{disk}3",
+    ]
+    assert ", +\n" in world.run.stdin
+    assert any("32.0 GiB" in text or "31.9 GiB" in text for text in world.said)
+
+
+async def test_a_disk_that_is_full_already_is_left_alone(world: World) -> None:
+    world.partitions("sda", 16 * SECTORS, (3, 135168, 16 * SECTORS - 135168 - 34))
+    _root_on(world, "/dev/sda3", (16 * SECTORS - 135168 - 34) // 8)
+    assert not await world.disks.grow(world.say)
+    assert world.changes() == []
+
+
+async def test_a_partition_with_another_behind_it_is_left_alone(world: World) -> None:
+    world.partitions("sda", 32 * SECTORS, (1, 2048, 8 * SECTORS), (2, 9 * SECTORS, SECTORS))
+    _root_on(world, "/dev/sda1", 8 * SECTORS // 8)
+    assert not await world.disks.grow(world.say)
+    assert world.changes() == []
+
+
+async def test_cut_off_after_the_partition_only_the_file_system_grows(world: World) -> None:
+    world.partitions("sda", 32 * SECTORS, (3, 135168, 32 * SECTORS - 135168 - 34))
+    _root_on(world, "/dev/sda3")
+    await world.disks.grow(world.say)
+    assert world.changes() == ["resize2fs /dev/sda3"]
+
+
+async def test_a_store_on_a_whole_disk_grows(world: World) -> None:
+    world.partitions("sdb", 128 * SECTORS)
+    world.run.say("findmnt --noheadings --output SOURCE --mountpoint /", status=1)
+    world.run.say("findmnt --noheadings --output SOURCE --mountpoint /var/lib/postkeep/store", "/dev/sdb\n")
+    world.run.say("dumpe2fs", f"Block count: {64 * GIB // 4096}\nBlock size: 4096\n")
+    await world.disks.grow(world.say)
+    assert world.changes() == ["resize2fs /dev/sdb"]
+
+
+def test_sfdisk_does_what_is_asked_of_it(tmp_path: Path) -> None:
+    """The same two commands on a disk image: the partition grows, the backup header is at the end."""
+    image = tmp_path / "disk.img"
+
+    def sfdisk(*arguments: str, stdin: str = "") -> str:
+        return subprocess.run(
+            ["/usr/sbin/sfdisk", *arguments], input=stdin, text=True, capture_output=True, check=True
+        ).stdout
+
+    with image.open("wb") as file:
+        file.truncate(100 << 20)
+    sfdisk("-q", str(image), stdin="label: gpt\n,20M,L\n,20M,L\n")
+    with image.open("r+b") as file:
+        file.truncate(200 << 20)
+    sfdisk("--no-reread", "--force", "--relocate", "gpt-bak-std", str(image))
+    sfdisk("--no-reread", "--no-tell-kernel", "--force", "-N", "2", str(image), stdin=", +\n")
+    table = json.loads(sfdisk("--json", str(image)))["partitiontable"]
+    last = table["partitions"][1]
+    assert (200 << 20) // 512 - (last["start"] + last["size"]) < 2048
+    with image.open("rb") as file:
+        file.seek(-512, 2)
+        assert file.read(8) == b"EFI PART"
+
+
+# --- the store's disk
+
+
+def _mounted(world: World) -> list[str]:
+    return [line for line in world.run.lines if line.startswith(("mount", "cp", "sync", "umount"))]
+
+
+async def test_an_empty_disk_becomes_the_store(world: World) -> None:
+    world.blocks(SDA, _block("/dev/sdb"))
+    put(world.store, "logs/mail.log", "x")
+    await world.disks.use_as_store("/dev/sdb", world.say)
+    place = world.root / "run/postkeep-agent/store"
+    assert world.changes() == [
+        "mkfs.ext4 -q -m 1 -L postkeep-store /dev/sdb",
+        f"mount -t ext4 -o noatime,nodev,nosuid,noexec /dev/sdb {place}",
+        f"cp -a -T {world.store} {place}",
+        f"chown postkeep:postkeep {place}",
+        f"chmod 0700 {place}",
+        f"sync -f {place}",
+        f"umount {place}",
+        "systemctl daemon-reload",
+        "udevadm settle --timeout=20",
+        f"systemctl enable --now {MOUNT_UNIT}",
+    ]
+    unit = (world.root / "etc/systemd/system" / MOUNT_UNIT).read_text()
+    assert "What=/dev/disk/by-label/postkeep-store\n" in unit
+    assert "Where=/var/lib/postkeep/store\n" in unit
+    assert not world.store.with_name("store.before-disk").exists()
+    assert world.said[-1] == "The store has its disk"
+
+
+@pytest.mark.parametrize("program", ["mkfs", "mount", "cp", "sync", "systemctl enable"])
+async def test_cut_off_anywhere_nothing_is_lost_and_it_can_be_repeated(world: World, program: str) -> None:
+    world.blocks(SDA, _block("/dev/sdb"))
+    put(world.store, "logs/mail.log", "x")
+    world.run.say(program, status=1, err="the power is gone")
+    with pytest.raises(HostError):
+        await world.disks.use_as_store("/dev/sdb", world.say)
+    places = [world.store, world.store.with_name("store.before-disk")]
+    assert any((place / "logs/mail.log").exists() for place in places)
+    if program == "cp":
+        assert world.run.lines[-1].startswith("umount")
+    del world.run.answers[program]
+    label = {} if program == "mkfs" else {"fstype": "ext4", "label": "postkeep-store"}
+    world.blocks(SDA, _block("/dev/sdb", **label))
+    world.run.ran.clear()
+    await world.disks.use_as_store("/dev/sdb", world.say)
+    assert any(line.startswith("mkfs") for line in world.run.lines) is (program == "mkfs")
+    source = next(line for line in world.run.lines if line.startswith("cp")).split()[3]
+    expected = "store.before-disk" if program == "systemctl enable" else "store"
+    assert Path(source).name == expected
+
+
+@pytest.mark.parametrize(
+    "block",
+    [_block("/dev/sdb", fstype="ext4"), _block("/dev/sdb", pttype="gpt"), SDA, _block("/dev/sdc")],
+    ids=["file system", "partitions", "system", "another"],
+)
+async def test_a_disk_that_holds_something_is_never_formatted(world: World, block: dict[str, Any]) -> None:
+    world.blocks(block)
+    device = "/dev/sda" if block is SDA else "/dev/sdb"
+    with pytest.raises(Invalid) as caught:
+        await world.disks.use_as_store(device, world.say)
+    assert caught.value.field == "store"
+    assert world.changes() == []
+
+
+async def test_what_blkid_finds_counts_more_than_what_udev_knows(world: World) -> None:
+    world.blocks(_block("/dev/sdb"))
+    world.run.say("blkid", '/dev/sdb: TYPE="xfs"', status=0)
+    with pytest.raises(Invalid, match="xfs"):
+        await world.disks.use_as_store("/dev/sdb", world.say)
+    assert world.changes() == []
+
+
+async def test_a_second_store_is_refused(world: World) -> None:
+    world.blocks(SDA, _block("/dev/sdb"), _block("/dev/sdc"))
+    world.run.say("findmnt", "/dev/sdb\n")
+    with pytest.raises(Invalid, match="already"):
+        await world.disks.use_as_store("/dev/sdc", world.say)
+    await world.disks.use_as_store("/dev/sdb", world.say)
+    assert world.changes() == []
