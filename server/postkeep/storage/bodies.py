@@ -57,7 +57,7 @@ class Intake:
         self._numbers = numbers
 
     def spool(self) -> SpoolFile:
-        return SpoolFile(self.files, self.folder, next(self._numbers))
+        return SpoolFile(self.files, self.folder, next(self._numbers), self.workers)
 
 
 class Incoming:

@@ -2,8 +2,12 @@
 
 The record's blocks are streamed behind the room for its header; trailer and header come when the message is
 accepted. The file is then renamed to mail/NNNNNNNN.arriving (durable before the commit) and, committed, to
-NNNNNNNN.pack. What a crash leaves in spool/ or as .arriving without a commit is removed at start. A file
-belongs to one thread at a time: the task that takes the message, then (see Delivery) the writer.
+NNNNNNNN.pack. What a crash leaves in spool/ or as .arriving without a commit is removed at start.
+
+While the message comes in, full blocks are compressed and written by a worker thread, one after the other
+under the file's lock; whoever needs them done (the next block but AHEAD, the end) does what is left itself
+under the same lock, so nobody waits for a worker that is not at work. From `end` on the file belongs to one
+thread at a time: the worker that scans it, then (see Delivery) the writer.
 """
 
 import contextlib
@@ -11,6 +15,9 @@ import errno
 import hashlib
 import logging
 import os
+import threading
+from collections import deque
+from concurrent.futures import Executor
 from pathlib import Path
 
 from postkeep.domain.errors import StorageFailed
@@ -22,11 +29,14 @@ from postkeep.storage.records import BLOCK, HEADER_SIZE
 
 _log = logging.getLogger(__name__)
 
+AHEAD = 1
+"""Blocks of one message that wait in memory for a worker, beside the one that it works on."""
+
 
 class SpoolFile:
     """One record with BLOCKS being written. OSErrors come out as StorageFull or StorageFailed."""
 
-    def __init__(self, files: Files, folder: Path, number: int) -> None:
+    def __init__(self, files: Files, folder: Path, number: int, workers: Executor) -> None:
         self.number = number
         self.raw = 0
         """Octets of the body so far."""
@@ -35,6 +45,12 @@ class SpoolFile:
         self.length = 0
         """Octets of the finished record."""
         self._files = files
+        self._workers = workers
+        self._waiting: deque[bytearray] = deque()
+        self._lock = threading.Lock()
+        """Held by the one thread that works on the file while the message comes in."""
+        self._failure: BaseException | None = None
+        self._gone = False
         self._path = folder / f"{number:08d}{SUFFIX}"
         self._tail = bytearray()
         self._hash = hashlib.sha256()
@@ -47,6 +63,9 @@ class SpoolFile:
             raise translate(error) from error
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
+        """On the loop. What went wrong with an earlier block may be raised here."""
+        if self._failure is not None:
+            raise self._failure
         view = memoryview(data)
         while view:
             part = view[: BLOCK - len(self._tail)]
@@ -54,22 +73,49 @@ class SpoolFile:
             self.raw += len(part)
             view = view[len(part) :]
             if len(self._tail) == BLOCK:
-                self._write_block()
+                self._hand_over()
 
     def end(self) -> bytes:
-        """The last block is written; SHA-256 (16 octets) of the body."""
+        """The last block is written; SHA-256 (16 octets) of the body. In a worker thread."""
         if self._tail:
-            self._write_block()
+            self._waiting.append(self._tail)
+            self._tail = bytearray()
+        self._write_waiting()
+        if self._failure is not None:
+            raise self._failure
         return self._hash.digest()[:16]
 
-    def _write_block(self) -> None:
-        self._hash.update(self._tail)
-        stored, crc = records.encode_block(self._tail)
+    def _hand_over(self) -> None:
+        self._waiting.append(self._tail)
+        self._tail = bytearray()
+        if len(self._waiting) <= AHEAD:
+            try:
+                self._workers.submit(self._write_waiting)
+            except RuntimeError as error:
+                raise StorageFailed("the store is closed") from error
+            return
+        self._write_waiting()  # the workers do not keep up: so the sender has to wait
+        if self._failure is not None:
+            raise self._failure
+
+    def _write_waiting(self) -> None:
+        """Any thread: all blocks that wait, in order."""
+        with self._lock:
+            while self._waiting and not self._gone and self._failure is None:
+                try:
+                    self._write_block(self._waiting.popleft())
+                except Exception as error:
+                    self._failure = translate(error)  # for `write` or `end`: nothing may follow a lost block
+            if self._gone:
+                self._discard()
+
+    def _write_block(self, block: bytearray) -> None:
+        self._hash.update(block)
+        stored, crc = records.encode_block(block)
         self._pwrite(stored, HEADER_SIZE + self.stored)
         self._places.append(self.stored)
         self.blocks.append((len(stored), crc))
         self.stored += len(stored)
-        self._tail = bytearray()
 
     def _pwrite(self, data: bytes, offset: int) -> None:
         view = memoryview(data)
@@ -135,7 +181,24 @@ class SpoolFile:
             _log.error("%s keeps its name for now: %s", self._path, error)
 
     def discard(self) -> None:
-        """Remove the file unless it became a pack, or may have (`keep`)."""
+        """Remove the file unless it became a pack, or may have (`keep`). While a worker still writes to it,
+        that is done behind it and not waited for."""
+        if self._fd < 0 or self._gone:
+            return
+        self._gone = True
+        if self._lock.acquire(blocking=False):
+            try:
+                self._discard()
+            finally:
+                self._lock.release()
+            return
+        try:
+            self._workers.submit(self._write_waiting)
+        except RuntimeError:  # the store is being closed: wait after all
+            self._write_waiting()
+
+    def _discard(self) -> None:
+        self._waiting.clear()
         if self._fd >= 0:
             self._close()
             if not self._kept:
