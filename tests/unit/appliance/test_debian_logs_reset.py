@@ -171,6 +171,7 @@ async def test_each_step_can_be_done_again(world: World) -> None:
     for step in world.host.reset.steps():
         await world.host.reset.do(step)
         await world.host.reset.do(step)
+    assert world.host.system.hostname() == "postkeep"
 
 
 async def test_links_in_the_data_folder_lead_nowhere(world: World) -> None:
