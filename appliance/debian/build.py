@@ -47,7 +47,8 @@ class Build:
         self.work = ROOT / "build" / "deb"
         self.chroot = ROOT / "build" / f"chroot-{SUITE}"
         self.wheels = self.work / "wheels"
-        self.source = self.work / "source"
+        self.tree = self.work / "tree"
+        self.source = self.tree / "source"
         self.log = self.work / "build.log"
         self.version = version or _version((ROOT / "server/postkeep/__init__.py").read_text("utf-8"))
         self.epoch = _output("git", "-C", str(ROOT), "log", "-1", "--format=%ct").strip()
@@ -71,7 +72,7 @@ class Build:
             self._build_wheels()
         with _step("the packages"):
             self._in_chroot(
-                "cd /build/source && dpkg-buildpackage --build=binary --no-sign --no-check-builddeps"
+                "cd /build/tree/source && dpkg-buildpackage --build=binary --no-sign --no-check-builddeps"
             )
         with _step("lintian"):
             self._lintian()
@@ -131,7 +132,7 @@ class Build:
         stamp.write_text(digest)
 
     def _lay_out_source(self) -> None:
-        shutil.rmtree(self.source, ignore_errors=True)
+        shutil.rmtree(self.tree, ignore_errors=True)
         listed = _output(
             "git",
             "-C",
@@ -174,11 +175,11 @@ class Build:
 
     def _lintian(self) -> None:
         """Everything from a warning on that has no override fails the build."""
-        files = " ".join(f"/build/{path.name}" for path in self._built())
+        files = " ".join(f"/build/tree/{path.name}" for path in self._built())
         self._in_chroot(f"lintian --fail-on error,warning --allow-root {files}")
 
     def _built(self) -> list[Path]:
-        found = sorted(self.work.glob(f"postkeep*_{self.version}_*.deb"))
+        found = sorted(self.tree.glob(f"postkeep*_{self.version}_*.deb"))
         if len(found) != 2:
             raise Failed(f"{len(found)} packages of version {self.version} came out, not 2: see {self.log}")
         return found
@@ -188,8 +189,8 @@ class Build:
         packages = []
         for path in self._built():
             target = self.output / path.name
-            if target != path:
-                shutil.move(path, target)
+            shutil.copy2(path, target.with_suffix(".new"))  # another file system, perhaps
+            target.with_suffix(".new").replace(target)
             packages.append(target)
         return packages
 

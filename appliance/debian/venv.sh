@@ -2,11 +2,11 @@
 # A virtual environment at its final path, moved into the package.
 # usage: venv.sh PACKAGE TARGET LOCK DISTRIBUTION...
 #
-# What the lock names is kept in ../venvs from build to build, under the hash of lock and script.
+# What the lock names is kept in ../../venvs from build to build, under the hash of lock and script.
 set -eu
 package=$1 target=$2 lock=$3
 shift 3
-kept=../venvs/$package-$(cat "$lock" "$0" | sha256sum | cut -c 1-16)
+kept=../../venvs/$package-$(cat "$lock" "$0" | sha256sum | cut -c 1-16)
 
 pip() {
   python3 -m pip --python "$target/bin/python" --quiet --disable-pip-version-check "$@"
@@ -39,7 +39,7 @@ else
   # /opt cannot be written by the service: without these each start would compile everything anew. Marked
   # as checked by nobody, so that they are the same in every build.
   "$target/bin/python" -m compileall -q -j 0 --invalidation-mode unchecked-hash "$packages"
-  mkdir -p ../venvs && rm -rf "../venvs/$package-"*
+  mkdir -p ../../venvs && rm -rf "../../venvs/$package-"*
   cp -a "$target" "$kept.new" && mv "$kept.new" "$kept"
 fi
 

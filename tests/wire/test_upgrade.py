@@ -142,7 +142,10 @@ def foreign(data: Path) -> Path:
 def reachable() -> bool:
     """Whether another user may run this interpreter at all."""
     command = [sys.executable, "-c", "import postkeep"]
-    return subprocess.run(command, user="nobody", capture_output=True, check=False).returncode == 0
+    try:
+        return subprocess.run(command, user="nobody", capture_output=True, check=False).returncode == 0
+    except PermissionError:
+        return False
 
 
 @root
