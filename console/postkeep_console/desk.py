@@ -69,9 +69,9 @@ class Shell(urwid.WidgetWrap[urwid.Widget]):
 
     def keypress(self, size: tuple[int, int], key: str) -> str | None:  # type: ignore[override]
         self._on_key(key)
-        if self._too_small(size):
-            return None
-        super().keypress(size, key)
+        if not self._too_small(size):
+            # Esc twice in a moment comes as one key.
+            super().keypress(size, "esc" if key == "meta esc" else key)
         return None
 
 

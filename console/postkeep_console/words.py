@@ -1,7 +1,7 @@
 """Texts of the console in its languages: TOML files in locale/, nested keys joined by dots.
 
     words = Words.load("de")
-    words("wizard.step", number=2, total=6)
+    words("wizard.title", step=2, total=6)
 
 A text that a language lacks comes from English; tests hold the languages complete.
 """

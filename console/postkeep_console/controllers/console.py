@@ -149,6 +149,10 @@ class Console:
                 await self._menu()
         except Locked:
             pass
+        if self._session.agent.session:
+            # Whoever comes to the start screen next has to give the password.
+            await self._session.lock()
+        await self._refresh()
 
     async def _choose_language(self) -> None:
         session, words = self._session, self._session.words
@@ -185,7 +189,6 @@ class Console:
             return
         if done is True:
             self._wizard = None
-            await self._refresh()
 
     async def _refresh(self) -> None:
         with suppress(AgentError, Left):  # the watch will tell
@@ -211,8 +214,6 @@ class Console:
             if chosen != "f3":
                 current = chosen or current
             await self._entry("language" if chosen == "f3" else current)
-        await session.lock()
-        await self._refresh()
 
     async def _entry(self, name: str) -> None:
         session = self._session

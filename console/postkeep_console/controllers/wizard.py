@@ -63,7 +63,7 @@ class WizardController:
             self._answers = replace(self._answers, hostname=name, domain=status.suggested_domain)
         pages = (self._root, self._hostname, self._domain, self._administrator, self._password, self._store)
         while True:
-            if self._page > 0 and not self._session.agent.session:
+            if not self._session.agent.session:
                 self._page, self._root_done = 0, False
             go = await (pages[self._page] if self._page < len(pages) else self._summary)()
             if go in ("leave", "language", "done"):

@@ -63,9 +63,9 @@ class ChooserView(View[str | None]):
         ]
         rows: list[urwid.Widget] = [self._row(option) for option in self._listed]
         self._walker[:] = rows or [urwid.Text(("warning", self._texts.nothing))]
-        for index, option in enumerate(self._listed):
-            if option.value == current:
-                self._walker.set_focus(index)
+        # A walker keeps its old focus in the middle of what replaces its rows.
+        values = [option.value for option in self._listed]
+        self._walker.set_focus(values.index(current) if current in values else 0)
 
     def _row(self, option: Option) -> Push:
         text = f" {option.label}" + (f"  {option.description}" if option.description else "")

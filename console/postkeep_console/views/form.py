@@ -118,8 +118,8 @@ class FormView(View[Submitted]):
         selectable = [index for index, row in enumerate(shown) if row.selectable()]
         if at in shown:
             self._walker.set_focus(shown.index(at))
-        elif selectable:
-            self._walker.set_focus(selectable[0])
+        elif shown:
+            self._walker.set_focus(selectable[0] if selectable else 0)
 
     def _judge(self) -> None:
         wrong = dict(self._check(self.entries))
@@ -148,7 +148,7 @@ class FormView(View[Submitted]):
         return self._shown[self._walker.focus or 0]
 
     def _enter(self) -> None:
-        """Enter in a field: on to the next one. The last one, when it was typed in, pushes the last button."""
+        """Enter in a field: on to the next one. In the last one, if it is typed in: the last button."""
         selectable = [row for row in self._shown if row.selectable()]
         current = self._current()
         if current is None or current is not selectable[-1]:

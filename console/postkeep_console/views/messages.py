@@ -98,9 +98,6 @@ class CountdownView(View[str]):
     ) -> None:
         keep, undo = labels
         row = buttons([(keep, lambda: self.finish("keep")), (undo, lambda: self.finish("undo"))])
-        self._row = row
-        if not lost:
-            row.focus_position = 1
         self._left = urwid.Text("")
         pile = urwid.Pile(
             [
