@@ -25,6 +25,16 @@ class _Progress(msgspec.Struct, frozen=True):
     complete: bool
 
 
+def is_unfinished(state: StatePort) -> bool:
+    """Whether a set-up by this agent began and did not come to its end."""
+    octets = state.read(STATE)
+    if octets is None:
+        return False
+    with contextlib.suppress(msgspec.MsgspecError):
+        return not msgspec.json.decode(octets, type=_Progress).complete
+    return True
+
+
 class FirstStart:
     """Host name, store, domain and administrator, remote administration, start."""
 
@@ -37,12 +47,7 @@ class FirstStart:
 
     def unfinished(self) -> bool:
         """Whether a set-up by this agent began and did not come to its end."""
-        octets = self._state.read(STATE)
-        if octets is None:
-            return False
-        with contextlib.suppress(msgspec.MsgspecError):
-            return not msgspec.json.decode(octets, type=_Progress).complete
-        return True
+        return is_unfinished(self._state)
 
     async def set_up(self, call: SetUp, work: Work) -> Done:
         """Raises Invalid with the field; HostError with what to do. All is checked first."""

@@ -12,6 +12,7 @@ import msgspec
 
 from postkeep_appliance.agent import health
 from postkeep_appliance.agent.engine import state_of
+from postkeep_appliance.agent.setup import is_unfinished
 from postkeep_appliance.agent.work import Refused, Work
 from postkeep_appliance.api.types import Done, SetLanguage, Status, StatusAnswer
 from postkeep_appliance.host.clock import Clock
@@ -67,7 +68,8 @@ class StatusBoard:
     async def _look(self) -> StatusAnswer:
         host = self._host
         unit = await _or(host.engine.unit(), UnitFacts("", "", ""))
-        set_up = host.engine.is_set_up()
+        # One that failed half-way has a domain already, but the wizard has to ask again.
+        set_up = host.engine.is_set_up() and not is_unfinished(host.state)
         slow = await self._look_slowly(unit)
         adapters = host.network.adapters()
         addresses = _order([one.partition("/")[0] for facts in adapters for one in facts.addresses])

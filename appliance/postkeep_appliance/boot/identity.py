@@ -132,6 +132,7 @@ class Identity:
         _public(new).unlink(missing_ok=True)
         argv = ["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", "", "-f", str(new)]
         await self._run(argv, seconds=_KEY_SECONDS)
+        _public(new).chmod(0o644)  # whatever the umask
         for path in (new, _public(new)):
             _sync(path)
         os.replace(_public(new), _public(key))

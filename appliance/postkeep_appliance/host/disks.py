@@ -181,7 +181,7 @@ class DebianDisks:
             raise HostError(f"The unit of the store's disk cannot be written: {error.strerror}") from error
         say("The disk is taken into use", 3, 4)
         store, old = self._root / STORE, self._root / f"{STORE}.before-disk"
-        if not old.exists():
+        if store.exists() and not old.exists():  # at first boot the engine has not made it yet
             store.rename(old)
         store.mkdir(mode=0o700, exist_ok=True)
         await self._run(["systemctl", "daemon-reload"])

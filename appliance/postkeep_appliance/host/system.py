@@ -162,7 +162,8 @@ class DebianSystem:
         return "active" in said or "enabled" in said
 
     async def set_ssh(self, on: bool) -> None:
-        await self._run(["systemctl", "enable" if on else "disable", "--now", "ssh.service"])
+        # Debian's ssh has a SysV script too: systemd is reloaded several times.
+        await self._run(["systemctl", "enable" if on else "disable", "--now", "ssh.service"], seconds=120)
         if not on:  # sessions that are open end too
             await self._run(["systemctl", "kill", "--kill-whom=all", "ssh.service"], check=False)
 

@@ -221,6 +221,16 @@ async def test_an_empty_disk_becomes_the_store(world: World) -> None:
     assert world.said[-1] == "The store has its disk"
 
 
+async def test_an_empty_disk_is_taken_at_first_boot_before_the_engine_has_made_a_store(world: World) -> None:
+    world.blocks(SDA, _block("/dev/sdb"))
+    if world.store.exists():
+        world.store.rmdir()
+    await world.disks.use_as_store("/dev/sdb", world.say)
+    assert world.said[-1] == "The store has its disk"
+    assert not any(line.startswith("cp") for line in world.run.lines)
+    assert world.store.is_dir()
+
+
 @pytest.mark.parametrize("program", ["mkfs", "mount", "cp", "sync", "systemctl enable"])
 async def test_cut_off_anywhere_nothing_is_lost_and_it_can_be_repeated(world: World, program: str) -> None:
     world.blocks(SDA, _block("/dev/sdb"))

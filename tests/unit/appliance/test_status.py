@@ -52,6 +52,21 @@ async def test_one_thing_that_cannot_be_told_leaves_the_rest(fault: str) -> None
     assert (await bench.ask(Status(), StatusAnswer)).hostname == "mail.example.com"
 
 
+async def test_a_set_up_that_failed_half_way_is_asked_for_again() -> None:
+    bench = Bench()
+    bench.host.state.write("setup", b'{"complete":false}')
+    assert not (await bench.ask(Status(), StatusAnswer)).set_up
+    bench.host.state.write("setup", b'{"complete":true}')
+    await bench.clock.advance(5)
+    assert (await bench.ask(Status(), StatusAnswer)).set_up
+
+
+async def test_the_deployment_s_domain_is_offered() -> None:
+    bench = Bench()
+    bench.host.state.write("suggested-domain", b"example.org")
+    assert (await bench.ask(Status(), StatusAnswer)).suggested_domain == "example.org"
+
+
 async def test_what_first_boot_has_to_say() -> None:
     bench = Bench()
     bench.host.state.write("notices", b'["The OVF property netmask is no netmask."]')

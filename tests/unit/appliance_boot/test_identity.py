@@ -33,7 +33,9 @@ class Keygen:
         assert not path.exists()
         path.write_text(f"private {argv[3]} {os.urandom(4).hex()}\n")
         path.chmod(0o600)
-        path.with_name(f"{path.name}.pub").write_text(f"public {argv[3]}\n")
+        public = path.with_name(f"{path.name}.pub")
+        public.write_text(f"public {argv[3]}\n")
+        public.chmod(0o600)  # as under the unit's umask
         return None
 
 
@@ -130,6 +132,8 @@ async def test_a_new_machine_gets_keys_and_a_seed_but_keeps_what_systemd_made(tm
     assert notices == []
     assert sorted(host_keys(root)) == KEYS
     assert (root / "etc/machine-id").read_text() == "0" * 32 + "\n"
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (root / "etc/ssh").glob("ssh_host_*")}
+    assert modes == {name: 0o644 if name.endswith(".pub") else 0o600 for name in KEYS}
     seed = root / "var/lib/systemd/random-seed"
     assert len(seed.read_bytes()) == 512
     assert stat.S_IMODE(seed.stat().st_mode) == 0o600
