@@ -29,7 +29,7 @@ async def test_output_status_and_stdin() -> None:
 
 
 async def test_arguments_are_no_shell() -> None:
-    output = await RUN(python("import sys; print(sys.argv[1])") + ["$(id); `id` | x"])
+    output = await RUN([*python("import sys; print(sys.argv[1])"), "$(id); `id` | x"])
     assert output.out == "$(id); `id` | x\n"
 
 
