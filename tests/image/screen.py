@@ -76,14 +76,16 @@ class Font:
 
     def read(self, picture: Picture) -> list[str]:
         """The lines of the screen, without blanks at their ends. A cell in two colours is compared both ways
-        round (reverse video); the cursor hides the cell it stands on when it is a block."""
-        columns, lines = picture.width // self.width, picture.height // self.height
+        round (reverse video); the cursor hides the cell it stands on when it is a block. In VGA's text mode
+        (720 x 400) a cell has a ninth column, which is no part of the glyph."""
+        cell = 9 if (picture.width, picture.height) == (720, 400) else self.width
+        columns, lines = picture.width // cell, picture.height // self.height
         stride = picture.width * 3
         text = []
         for line in range(lines):
             cells = []
             for column in range(columns):
-                at = line * self.height * stride + column * self.width * 3
+                at = line * self.height * stride + column * cell * 3
                 rows = [picture.pixels[at + y * stride :][: self.width * 3] for y in range(self.height)]
                 cells.append(self._cell(rows))
             text.append("".join(cells).rstrip())
