@@ -15,8 +15,9 @@ install() {
   pip install --no-index --find-links wheels --no-compile --no-warn-script-location --root-user-action ignore "$@"
 }
 tidy() { # what nobody reads on the server, and what is not the same in every build
-  find "$packages" -type d \( -name tests -o -name test -o -name docs -o -name sqlite_extra_binaries \) -prune \
-    -exec rm -rf {} +
+  find "$packages" -type d \( -name tests -o -name test -o -name docs \) -prune -exec rm -rf {} +
+  # Of SQLite's extras that apsw brings, the engine loads one: checksums of the database's pages.
+  find "$packages" -path '*/sqlite_extra_binaries/*' ! -name cksumvfs.so -delete
   find "$packages" -type f \( -name '*.py[xi]' -o -name '*.pxd' -o -name '*.[ch]' -o -name .gitignore \) -delete
   find "$packages" -path '*.dist-info/*' \
     \( -name RECORD -o -name direct_url.json -o -name REQUESTED -o -name INSTALLER \) -delete
