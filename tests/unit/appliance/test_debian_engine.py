@@ -51,7 +51,20 @@ async def test_commands(world: World, action: str, lines: list[str]) -> None:
 async def test_init_as_the_engines_user_with_the_password_on_standard_input(world: World) -> None:
     await world.engine.init("mail.example.com", "example.com", "admin", "secret-4711")
     assert world.run.ran == [
-        ["runuser", "-u", "postkeep", "--", "/usr/bin/postkeep", "init", "--hostname=mail.example.com", "--domain=example.com", "--admin=admin", "--password-file=-", "--data", "/var/lib/postkeep"]
+        [
+            "runuser",
+            "-u",
+            "postkeep",
+            "--",
+            "/usr/bin/postkeep",
+            "init",
+            "--hostname=mail.example.com",
+            "--domain=example.com",
+            "--admin=admin",
+            "--password-file=-",
+            "--data",
+            "/var/lib/postkeep",
+        ]
     ]
     assert world.run.stdin == ["secret-4711\n"]
     assert world.given == [world.data]
