@@ -54,7 +54,7 @@ class Terminal:
         self._master, slave = pty.openpty()
         self._set_size(*self._size)
         environment = {name: value for name, value in os.environ.items() if name != "COLORTERM"}
-        self.process = subprocess.Popen(
+        self.process = subprocess.Popen(  # noqa: ASYNC220 - forks at once, nothing is waited for
             self._argv,
             stdin=slave,
             stdout=slave,
@@ -105,13 +105,14 @@ class Terminal:
         return "\n".join(line.rstrip() for line in self.screen.display)
 
     async def until(self, what: str | Callable[[str], bool], seconds: float = 60) -> str:
-        """Waits until a text is on the screen."""
+        """Waits until a text is on the screen, and the screen drawn to its end (a frame comes in pieces)."""
         holds = what if callable(what) else lambda text: what in text
         try:
             async with asyncio.timeout(seconds):
-                while not holds(self.text()):
-                    self._changed.clear()
-                    await self._changed.wait()
+                while not (holds(self.text()) and await self.quiet(0.1)):
+                    if not holds(self.text()):
+                        self._changed.clear()
+                        await self._changed.wait()
         except TimeoutError:
             raise AssertionError(f"never saw {what!r} in\n{self.text()}") from None
         return self.text()

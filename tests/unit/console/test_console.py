@@ -646,7 +646,15 @@ async def test_the_agent_may_go_in_the_middle_of_a_call() -> None:
 
 @pytest.mark.parametrize(
     ("octets", "text"),
-    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (150 << 20, "150 MiB"), (64 << 30, "64.0 GiB"), (3 << 40, "3.0 TiB"), (-1, "0 B")],
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (150 << 20, "150 MiB"),
+        (64 << 30, "64.0 GiB"),
+        (3 << 40, "3.0 TiB"),
+        (-1, "0 B"),
+    ],
 )
 def test_sizes(octets: int, text: str) -> None:
     assert size_text(octets) == text

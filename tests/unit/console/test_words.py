@@ -68,7 +68,9 @@ def test_whatever_comes_cannot_command_the_terminal(text: str) -> None:
         assert printable(shown, ascii_only) == shown
 
 
-@pytest.mark.parametrize("attack", ["\x1b[2J", "\x9b31m", "\u202eabc", "\u200b", "\x07", "\r", "\x0e", "日本", "\ud800"])
+@pytest.mark.parametrize(
+    "attack", ["\x1b[2J", "\x9b31m", "\u202eabc", "\u200b", "\x07", "\r", "\x0e", "日本", "\ud800"]
+)
 def test_attacks_by_text_are_shown_as_question_marks(attack: str) -> None:
     shown = printable(f"before {attack} after")
     assert shown.startswith("before ?")
