@@ -91,6 +91,20 @@ class Font:
             text.append("".join(cells).rstrip())
         return text
 
+    def marked(self, picture: Picture, ground: bytes, lines: range) -> str:
+        """The text of the cells of `lines` whose background has the colour `ground` (RGB)."""
+        cell = 9 if (picture.width, picture.height) == (720, 400) else self.width
+        stride = picture.width * 3
+        found = []
+        for line in lines:
+            for column in range(picture.width // cell):
+                at = line * self.height * stride + column * cell * 3
+                rows = [picture.pixels[at + y * stride :][: self.width * 3] for y in range(self.height)]
+                pixels = [row[x : x + 3] for row in rows for x in range(0, len(row), 3)]
+                if pixels.count(ground) * 2 > len(pixels):
+                    found.append(self._cell(rows))
+        return "".join(found)
+
     def _cell(self, rows: list[bytes]) -> str:
         pixels = [row[x : x + 3] for row in rows for x in range(0, len(row), 3)]
         colours = set(pixels)

@@ -1,0 +1,85 @@
+"""Somebody at tty1 of the virtual machine: sees the screen, types, and keeps pictures of what was there."""
+
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.image.vm import VirtualMachine
+
+FIRST_WORD = "postkeep"
+LINES = 50
+FOCUS = b"\xaa\xaa\xaa"
+"""Background of what has the focus, and of the first and last line."""
+
+
+class Desk:
+    """`pictures`: the folder for PNGs."""
+
+    def __init__(self, machine: VirtualMachine, pictures: Path) -> None:
+        self.machine = machine
+        self._pictures = pictures
+
+    def see(self, pattern: str, patience: float = 90.0, picture: str = "") -> str:
+        """The whole screen once it shows the pattern (wrapped lines and frames count as one blank)."""
+        until = time.monotonic() + patience
+        while True:
+            lines = self.machine.screen()
+            shown = "\n".join(lines)
+            if re.search(pattern, shown) or re.search(pattern, flow(lines)):
+                if picture:
+                    self.machine.keep_screen(self._pictures / f"{picture}.png")
+                return shown
+            if time.monotonic() > until or not self.machine.running:
+                self.machine.keep_screen(self._pictures / "unexpected.png")
+                raise AssertionError(f"{pattern!r} is not on the screen:\n{shown}")
+            time.sleep(0.3)
+
+    def press(self, *names: str) -> None:
+        """Keys one after the other; "ctrl-u" together."""
+        for name in names:
+            self.machine.press(*name.split("-"))
+
+    def write(self, text: str) -> None:
+        """Into the field with the cursor, in place of what is there."""
+        self.press("ctrl-u")
+        self.machine.type(text)
+
+    def fill(self, *texts: str) -> None:
+        """Fields from the focused one on, then Enter."""
+        for index, text in enumerate(texts):
+            if index:
+                self.press("tab")
+            self.write(text)
+        self.press("ret")
+
+    def choose(self, entry: str, places: int = 30) -> None:
+        """Down to the list's entry and Enter. The focused entry is found by the screen's reverse video."""
+        for _ in range(places):
+            if entry in self.focused():
+                self.press("ret")
+                return
+            self.press("down")
+            time.sleep(0.2)
+        raise AssertionError(f"there is no {entry!r} to choose:\n" + "\n".join(self.machine.screen()))
+
+    def button(self, name: str) -> None:
+        """Tab to the form's button and Enter."""
+        for _ in range(30):
+            if name in self.focused():
+                self.press("ret")
+                return
+            self.press("tab")
+            time.sleep(0.2)
+        raise AssertionError(f"there is no button {name!r}:\n" + "\n".join(self.machine.screen()))
+
+    def focused(self) -> str:
+        """The text with the focus, between the bars at top and bottom."""
+        font, picture = self.machine.font, self.machine.picture()
+        assert font is not None
+        return font.marked(picture, FOCUS, range(1, min(picture.height // font.height, LINES) - 1))
+
+
+def flow(lines: Sequence[str]) -> str:
+    """The screen's text without frames and line ends."""
+    return " ".join(" ".join(re.sub(r"[\u2500-\u257f|]", " ", line) for line in lines).split())
