@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TextIO
 
 import base_disk
 import bootloader
@@ -144,43 +145,64 @@ def accelerator(probe: Path, log: Path) -> str:
     return "tcg"
 
 
+class PackerOutput:
+    """A file to write to, as `sh` takes one for a program's output: keeps people's lines and counts tasks.
+
+    (A function would do if sh 1.11 did not need inspect.getargspec, which Python 3.11 has no more.)
+    """
+
+    def __init__(self, record: TextIO, counter: TaskCounter, say: Say) -> None:
+        self._record = record
+        self._counter = counter
+        self._say = say
+        self._rest = ""
+        self.tail: list[str] = []
+
+    def write(self, chunk: bytes | str) -> None:
+        text = chunk.decode(errors="replace") if isinstance(chunk, bytes) else chunk
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            for said in ui_lines(line):
+                self._line(said)
+
+    def flush(self) -> None:
+        self._record.flush()
+
+    def _line(self, said: str) -> None:
+        self._record.write(said + "\n")
+        self.tail = [*self.tail[-24:], said]
+        if "TASK [" in said:
+            self._counter.line(said)
+        elif said.startswith("==>"):
+            self._say(said.removeprefix("==>").partition(": ")[2] or said)
+
+
 def with_packer(folder: Path, variables: Mapping[str, str], say: Say) -> None:
     """`folder`/system.qcow2 out of `folder`/base.qcow2, provisioned over ssh in QEMU."""
     # python-packer; imported here, so that the fast way does not need it. Its name is this folder's too.
     packer = importlib.import_module("packer")
+
     say("trying KVM")
     chosen = accelerator(folder / "base.qcow2", folder / "probe.log")
     say(f"QEMU with {chosen}")
-    output = folder / "packer"
-    counter = TaskCounter(count_tasks(), say)
-    tail: list[str] = []
-    log = folder / "packer.log"
-
+    output, log = folder / "packer", folder / "packer.log"
+    values = {
+        "accelerator": chosen,
+        "base_disk": str(folder / "base.qcow2"),
+        "output": str(output),
+        "ssh_key": str(folder / "build_key"),
+        "version": variables["seal_version"],
+    }
+    # python-packer has no argument for it: Packer and what it starts inherit this process's environment.
+    os.environ.update(ansible_environment(CHECKPOINT_DISABLE="1", PACKER_CACHE_DIR=str(folder / "cache")))
+    os.chdir(base_disk.ROOT)  # the template's paths begin there
     with log.open("w") as record:
-
-        def line(text: str) -> None:
-            for said in ui_lines(text):
-                record.write(said + "\n")
-                record.flush()
-                tail.append(said)
-                del tail[:-25]
-                if "TASK [" in said:
-                    counter.line(said)
-                elif said.startswith("==>"):
-                    say(said.removeprefix("==>").partition(": ")[2] or said)
-
-        os.environ.update(ansible_environment(CHECKPOINT_DISABLE="1", PACKER_CACHE_DIR=str(folder / "cache")))
-        values = {
-            "accelerator": chosen,
-            "base_disk": str(folder / "base.qcow2"),
-            "output": str(output),
-            "ssh_key": str(folder / "build_key"),
-            "version": variables["seal_version"],
-        }
-        template = packer.Packer(str(TEMPLATE), only=["qemu.postkeep"], vars=values, out_iter=line)
+        listener = PackerOutput(record, TaskCounter(count_tasks(), say), say)
         try:
+            template = packer.Packer(str(TEMPLATE), only=["qemu.postkeep"], vars=values, out_iter=listener)
             # parallel=False: 1.6.6 knows no -parallel=true, and there is one machine to build.
-            template.build(parallel=False, force=True, machine_readable=True).wait()
+            template.build(parallel=False, force=True, machine_readable=True)
         except Exception as error:  # sh raises a class of its own for each exit status
-            raise ProvisionError("packer failed:\n" + "\n".join(tail) + f"\nThe whole log: {log}") from error
+            why = "\n".join(listener.tail) or f"{type(error).__name__}: {error}"
+            raise ProvisionError(f"packer failed:\n{why}\nThe whole log: {log}") from error
     (output / "system.qcow2").replace(folder / "system.qcow2")

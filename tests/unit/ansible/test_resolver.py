@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -104,17 +105,48 @@ def test_without_any_network_nothing_is_forwarded() -> None:
     assert plan.validate
 
 
-def test_unbound_is_told_only_what_changed() -> None:
-    plan = resolver.plan(resolver.Network(("192.0.2.53",)), _asking({"192.0.2.53": STRIPPED}))
-    said = resolver.commands(plan, {})
-    assert ["forward_add", ".", "192.0.2.53"] in said
-    assert ["forward_add", "+i", "10.in-addr.arpa", "192.0.2.53"] in said
-    assert ["insecure_add", "."] in said
-    zones = {zone: list(servers) for zone, servers in plan.forward_zones} | {".": ["192.0.2.53"]}
-    old = {"zones": zones, "validate": False}
-    assert resolver.commands(plan, old) == []
-    back = resolver.plan(resolver.Network(("192.0.2.53",)), _asking({resolver.ROOTS[0]: SIGNED}))
-    assert resolver.commands(back, old)[:2] == [["forward_remove", "."], ["insecure_remove", "."]]
+def test_nobody_answers_and_nothing_is_given_up() -> None:
+    plan = resolver.plan(resolver.Network(("192.0.2.53",)), _asking({}))
+    assert plan.forward_all == ("192.0.2.53",)
+    assert plan.validate  # an attacker who cuts the lines does not switch DNSSEC off
+
+
+def test_the_file_says_all_of_the_plan() -> None:
+    network = resolver.Network(("192.0.2.53", "2001:db8::53"), ("corp.example",))
+    text = resolver.render(resolver.plan(network, _asking({"192.0.2.53": STRIPPED})))
+    assert "    val-permissive-mode: yes\n" in text
+    assert '    domain-insecure: "corp.example"\n' in text
+    assert (
+        'forward-zone:\n    name: "corp.example"\n    forward-addr: 192.0.2.53\n    forward-addr: 2001:db8::53\n'
+        in text
+    )
+    assert text.endswith('forward-zone:\n    name: "."\n    forward-addr: 192.0.2.53\n')
+    direct = resolver.render(resolver.plan(network, _asking({resolver.ROOTS[0]: SIGNED})))
+    assert "permissive" not in direct
+    assert 'name: "."' not in direct
+
+
+def test_unbound_is_reloaded_only_when_something_changed(tmp_path: Path) -> None:
+    ran: list[list[str]] = []
+
+    def run(command: list[str]) -> str:
+        ran.append(command)
+        return ""
+
+    path = tmp_path / "forwarding.conf"
+    assert resolver.put("server:\n", run, path) == ""
+    assert [command[0].rpartition("/")[2] for command in ran] == ["unbound-checkconf", "unbound-control"]
+    assert resolver.put("server:\n", run, path) == ""
+    assert len(ran) == 2
+
+
+@pytest.mark.parametrize("before", [None, "server:\n"])
+def test_a_file_that_unbound_refuses_is_taken_back(tmp_path: Path, before: str | None) -> None:
+    path = tmp_path / "forwarding.conf"
+    if before is not None:
+        path.write_text(before)
+    assert resolver.put("nonsense\n", lambda command: "syntax error", path) == "syntax error"
+    assert (path.read_text() if path.exists() else None) == before
 
 
 def test_the_question_asks_for_signatures() -> None:
@@ -129,6 +161,7 @@ def test_answers_are_judged() -> None:
     assert resolver.judge(_answer(7, (48,)), 7) == STRIPPED
     assert resolver.judge(_answer(8, (48, 46)), 7) == DEAD  # somebody else's
     assert resolver.judge(_answer(7, (48, 46), 0x8185), 7) == DEAD  # refused
+    assert resolver.judge(_answer(7, (), 0x8183), 7) == STRIPPED  # knows hosts only
     assert resolver.judge(_answer(7, (), 0x8380), 7) == SIGNED  # truncated: TCP would do
     assert resolver.judge(_answer(7, (48, 46), 0x0100), 7) == DEAD  # a question
 

@@ -38,6 +38,18 @@ def test_tasks_are_counted() -> None:
     assert said == ["1/2  base : One", "2/2  seal : Two", "3/3  x : 3"]
 
 
+def test_packer_s_output_comes_in_any_pieces() -> None:
+    said: list[str] = []
+    record = io.StringIO()
+    listener = provision.PackerOutput(record, provision.TaskCounter(9, said.append), said.append)
+    text = "1,,ui,say,==> qemu.postkeep: Starting\n2,,ui,message,    qemu.postkeep: TASK [base : One] *\\nok\n3,,x,y,z\n"
+    for letter in text.encode():
+        listener.write(bytes([letter]))
+    assert said == ["Starting", "1/9  base : One"]
+    assert listener.tail == ["==> qemu.postkeep: Starting", "    qemu.postkeep: TASK [base : One] *", "ok"]
+    assert record.getvalue().endswith("ok\n")
+
+
 def test_a_failing_program_is_named_with_its_last_words(tmp_path: Path) -> None:
     log = tmp_path / "log"
     script = "print('first'); print('the reason'); raise SystemExit(3)"

@@ -10,11 +10,10 @@ Run at boot, every few minutes and when systemd-networkd's state changes. What i
 - Search domains of the network and the names of private addresses always go to the network's servers, which
   alone know them, without DNSSEC.
 
-Only unbound's run-time state is changed (unbound-control), so a restart of unbound forgets all of it.
+It writes one file in /run, which unbound's configuration includes, and reloads unbound when that changed.
 """
 
 import ipaddress
-import json
 import os
 import re
 import secrets
@@ -27,8 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NETWORK_STATE = Path("/run/systemd/netif/state")
-# What was said to unbound last; with its process id, since a restart forgets it.
-REMEMBERED = Path("/run/postkeep-resolver/state.json")
+FORWARDING = Path("/run/postkeep-resolver/forwarding.conf")
 # Root servers of four operators (a, f, k, l): https://www.iana.org/domains/root/servers
 ROOTS = ("198.41.0.4", "192.5.5.241", "193.0.14.129", "199.7.83.42")
 ROOTS_V6 = ("2001:503:ba3e::2:30", "2001:500:2f::f")
@@ -43,6 +41,7 @@ TIMEOUT = 3.0
 MAX_DOMAINS = 32
 DNSKEY, RRSIG, OPT = 48, 46, 41
 DNSSEC_OK = 0x8000
+NXDOMAIN = 3
 _DOMAIN = re.compile(
     r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*"
 )
@@ -58,7 +57,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Answer:
-    """`works`: it answered the question for the root's keys; `signed`: with their signatures."""
+    """`works`: it answered our question, if only by a no; `signed`: with the root's keys and signatures."""
 
     works: bool
     signed: bool
@@ -113,8 +112,10 @@ def judge(data: bytes, identity: int) -> Answer:
     no = Answer(False, False)
     try:
         found, flags, questions, answers = struct.unpack_from(">HHHH", data)
-        if found != identity or not flags & 0x8000 or flags & 0x000F or questions != 1:
+        if found != identity or not flags & 0x8000 or questions != 1:
             return no
+        if code := flags & 0x000F:
+            return Answer(code == NXDOMAIN, False)  # some forwarders know hosts' addresses only
         if flags & 0x0200:  # cut off: it is there and speaks, but UDP could not hold it
             return Answer(True, True)
         place = 12 + 1 + 4
@@ -129,7 +130,7 @@ def judge(data: bytes, identity: int) -> Answer:
             kind, _, _, length = struct.unpack_from(">HHIH", data, place)
             place += 10 + length
             kinds.add(kind)
-        return Answer(DNSKEY in kinds, RRSIG in kinds) if place <= len(data) else no
+        return Answer(True, {DNSKEY, RRSIG} <= kinds) if place <= len(data) else no
     except (struct.error, IndexError):
         return no
 
@@ -170,51 +171,54 @@ def plan(network: Network, asking: Callable[[str], Answer]) -> Plan:
             "DNSSEC. Let this machine send UDP and TCP to port 53 to have it."
         )
         return Plan(working, zones, False, text)
-    # Keys of the root may be refused where names still resolve: better than nothing.
-    text = f"root servers do not answer, nor {', '.join(network.servers)}; forwarding there without DNSSEC"
-    return Plan(network.servers, zones, False, text)
+    text = f"neither root servers nor {', '.join(network.servers)} answer: is the network up?"
+    return Plan(network.servers, zones, True, text)
 
 
-def commands(new: Plan, old: dict[str, object]) -> list[list[str]]:
-    """unbound-control's arguments from what was said before to `new`."""
-    said: list[list[str]] = []
-    wanted = dict(new.forward_zones)
-    if new.forward_all:
-        wanted["."] = new.forward_all
-    before = old.get("zones")
-    before = before if isinstance(before, dict) else {}
-    for zone in before:
-        if zone not in wanted:
-            insecure = [] if zone == "." else ["+i"]
-            said.append(["forward_remove", *insecure, zone])
-    for zone, servers in wanted.items():
-        if before.get(zone) != list(servers):
-            # +i: names that only this network knows have no chain of trust from the root.
-            insecure = [] if zone == "." else ["+i"]
-            said.append(["forward_add", *insecure, zone, *servers])
-    if new.validate != old.get("validate", True):
-        said.append(["insecure_remove" if new.validate else "insecure_add", "."])
-    if said:
-        said += [["flush_infra", "all"], ["flush_bogus"], ["flush_negative"]]
-    return said
+def render(plan: Plan) -> str:
+    """unbound.conf(5). All words in it are addresses and names that parse_state let through."""
+    lines = [f"# Written by postkeep-resolver. {plan.reason}", "server:"]
+    if not plan.validate:
+        # Answers that cannot be checked are given without the AD bit instead of refused.
+        lines.append("    val-permissive-mode: yes")
+    # Names that only this network knows have no chain of trust from the root.
+    lines += [f'    domain-insecure: "{zone}"' for zone, _ in plan.forward_zones]
+    zones = [*plan.forward_zones, *([(".", plan.forward_all)] if plan.forward_all else [])]
+    for zone, servers in zones:
+        lines += [
+            "forward-zone:",
+            f'    name: "{zone}"',
+            *(f"    forward-addr: {server}" for server in servers),
+        ]
+    return "\n".join(lines) + "\n"
 
 
-def _unbound_process() -> str:
-    shown = subprocess.run(
-        ["systemctl", "show", "--property=MainPID", "--value", "unbound.service"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return shown.stdout.strip()
+def put(text: str, run: Callable[[list[str]], str], path: Path = FORWARDING) -> str:
+    """Makes `text` hold, or leaves what held; what went wrong, else empty. `run` gives a program's complaint."""
+    before = path.read_text() if path.exists() else None
+    if text == before:
+        return ""
+    _replace(path, text)
+    wrong = run(["/usr/sbin/unbound-checkconf"]) or run(["/usr/sbin/unbound-control", "reload"])
+    if wrong:
+        _replace(path, before)
+    return wrong
 
 
-def _remembered(process: str) -> dict[str, object]:
-    try:
-        old = json.loads(REMEMBERED.read_text())
-    except (OSError, ValueError):
-        return {}
-    return old if isinstance(old, dict) and old.get("process") == process else {}
+def _replace(path: Path, text: str | None) -> None:
+    if text is None:
+        path.unlink(missing_ok=True)
+        return
+    fresh = path.with_suffix(".new")
+    fresh.write_text(text)
+    fresh.chmod(0o644)
+    os.replace(fresh, path)
+
+
+def complaint(command: list[str]) -> str:
+    """What a program says that fails; empty if it does not."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    return "" if done.returncode == 0 else f"{command[0]}: {(done.stderr or done.stdout).strip()}"
 
 
 def main() -> int:
@@ -222,25 +226,13 @@ def main() -> int:
         network = parse_state(NETWORK_STATE.read_text())
     except OSError:
         network = Network()
-    process = _unbound_process()
-    old = _remembered(process)
-    new = plan(network, ask)
-    for arguments in commands(new, old):
-        done = subprocess.run(
-            ["/usr/sbin/unbound-control", *arguments], capture_output=True, text=True, timeout=20, check=False
-        )
-        if done.returncode:
-            print(f"unbound-control {' '.join(arguments)}: {done.stdout or done.stderr}", file=sys.stderr)
-            return 1
-    zones = {zone: list(servers) for zone, servers in new.forward_zones}
-    if new.forward_all:
-        zones["."] = list(new.forward_all)
-    if old.get("reason") != new.reason:
-        print(new.reason)
-    state = {"process": process, "zones": zones, "validate": new.validate, "reason": new.reason}
-    fresh = REMEMBERED.with_suffix(".new")
-    fresh.write_text(json.dumps(state))
-    os.replace(fresh, REMEMBERED)
+    chosen = plan(network, ask)
+    text = render(chosen)
+    if not FORWARDING.exists() or FORWARDING.read_text() != text:
+        print(chosen.reason)
+    if wrong := put(text, complaint):
+        print(wrong, file=sys.stderr)
+        return 1
     return 0
 
 
