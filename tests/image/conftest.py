@@ -13,8 +13,15 @@ from pathlib import Path
 import pytest
 
 from ovf.check import descriptor
+from tests.image.appliance import Appliance, set_up_at_the_console, set_up_unattended
 from tests.image.screen import Font, load_font
 from tests.image.vm import Disks, Hardware, VirtualMachine
+
+ORDER = (
+    "test_ovf", "test_playbook", "test_wizard", "test_inside", "test_console",
+    "test_unattended", "test_power", "test_upgrade",
+)  # fmt: skip
+"""Of the modules: two machines go through all of it, the second one is upgraded and removed from at the end."""
 
 ROOT = Path(__file__).parents[2]
 FONT = "/usr/share/consolefonts/Uni2-Fixed16.psf.gz"
@@ -88,9 +95,9 @@ def file_of_disk(disk: Path, path: str, scratch: Path) -> Path:
 Starter = Callable[..., VirtualMachine]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def machines(disks: Disks, font: Font, short_tmp: Path, evidence: Path) -> Iterator[Starter]:
-    """Makes machines, each from fresh overlays; at the end of the module all are off and their logs kept."""
+    """Makes machines, each from fresh overlays; at the end all are off and their logs kept."""
     made: list[VirtualMachine] = []
 
     def make(label: str, hardware: Hardware | None = None, of: Disks = disks) -> VirtualMachine:
@@ -105,3 +112,29 @@ def machines(disks: Disks, font: Font, short_tmp: Path, evidence: Path) -> Itera
         if log.exists():
             shutil.copy(log, evidence / f"{machine.folder.name}.serial.log")
         shutil.rmtree(machine.folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def attended(machines: Starter, evidence: Path) -> Iterator[Appliance]:
+    """Set up at its console; no property was given. No way out to other networks."""
+    appliance = set_up_at_the_console(machines("attended", Hardware(restrict=True)), evidence / "console")
+    yield appliance
+    appliance.shell.remove()
+
+
+@pytest.fixture(scope="session")
+def unattended(machines: Starter, evidence: Path, short_tmp: Path) -> Iterator[Appliance]:
+    """Of the same disks, set up by the properties on an OVF environment's CD-ROM."""
+    hardware = Hardware(restrict=True, mac="00:0c:29:5a:00:02", cdrom=short_tmp / "ovf-env.iso")
+    appliance = set_up_unattended(machines("unattended", hardware), hardware, evidence / "unattended")
+    yield appliance
+    appliance.shell.remove()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Modules of the image in ORDER, others as they come."""
+    def place(item: pytest.Item) -> int:
+        name = item.path.stem
+        return ORDER.index(name) if item.path.parent == Path(__file__).parent and name in ORDER else -1
+
+    items.sort(key=place)

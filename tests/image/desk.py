@@ -18,7 +18,7 @@ class Desk:
 
     def __init__(self, machine: VirtualMachine, pictures: Path) -> None:
         self.machine = machine
-        self._pictures = pictures
+        self.pictures = pictures
 
     def see(self, pattern: str, patience: float = 90.0, picture: str = "") -> str:
         """The whole screen once it shows the pattern (wrapped lines and frames count as one blank)."""
@@ -28,10 +28,10 @@ class Desk:
             shown = "\n".join(lines)
             if re.search(pattern, shown) or re.search(pattern, flow(lines)):
                 if picture:
-                    self.machine.keep_screen(self._pictures / f"{picture}.png")
+                    self.machine.keep_screen(self.pictures / f"{picture}.png")
                 return shown
             if time.monotonic() > until or not self.machine.running:
-                self.machine.keep_screen(self._pictures / "unexpected.png")
+                self.machine.keep_screen(self.pictures / "unexpected.png")
                 raise AssertionError(f"{pattern!r} is not on the screen:\n{shown}")
             time.sleep(0.3)
 
@@ -62,6 +62,15 @@ class Desk:
             self.press("down")
             time.sleep(0.2)
         raise AssertionError(f"there is no {entry!r} to choose:\n" + "\n".join(self.machine.screen()))
+
+    def turn(self, value: str) -> None:
+        """The choice with the focus, to a value."""
+        for _ in range(10):
+            if value in self.focused():
+                return
+            self.press("spc")
+            time.sleep(0.5)
+        raise AssertionError(f"no choice {value!r}:\n" + "\n".join(self.machine.screen()))
 
     def button(self, name: str) -> None:
         """Tab to the form's button and Enter."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
+_REMEMBERED = 20_000
 _PSF2 = struct.Struct("<4s7I")
 
 
@@ -55,6 +56,7 @@ class Font:
             raise ValueError("no PC screen font")
         self.width, self.height = width, height
         self._glyphs: dict[bytes, str] = {}
+        self._seen: dict[tuple[bytes, ...], str] = {}
         for index in range(count):
             name = names[index] if index < len(names) else chr(index)
             self._glyphs.setdefault(
@@ -86,8 +88,7 @@ class Font:
             cells = []
             for column in range(columns):
                 at = line * self.height * stride + column * cell * 3
-                rows = [picture.pixels[at + y * stride :][: self.width * 3] for y in range(self.height)]
-                cells.append(self._cell(rows))
+                cells.append(self._cell(self._rows(picture, at, stride)))
             text.append("".join(cells).rstrip())
         return text
 
@@ -99,13 +100,25 @@ class Font:
         for line in lines:
             for column in range(picture.width // cell):
                 at = line * self.height * stride + column * cell * 3
-                rows = [picture.pixels[at + y * stride :][: self.width * 3] for y in range(self.height)]
-                pixels = [row[x : x + 3] for row in rows for x in range(0, len(row), 3)]
-                if pixels.count(ground) * 2 > len(pixels):
+                rows = self._rows(picture, at, stride)
+                if b"".join(rows).count(ground) * 2 > self.width * self.height:
                     found.append(self._cell(rows))
         return "".join(found)
 
-    def _cell(self, rows: list[bytes]) -> str:
+    def _rows(self, picture: Picture, at: int, stride: int) -> tuple[bytes, ...]:
+        """The pixels of the cell whose first one is at offset `at`, line by line."""
+        size = self.width * 3
+        return tuple(picture.pixels[y : y + size] for y in range(at, at + self.height * stride, stride))
+
+    def _cell(self, rows: tuple[bytes, ...]) -> str:
+        found = self._seen.get(rows)
+        if found is None:
+            if len(self._seen) >= _REMEMBERED:
+                self._seen.clear()
+            found = self._seen[rows] = self._look_up(rows)
+        return found
+
+    def _look_up(self, rows: tuple[bytes, ...]) -> str:
         pixels = [row[x : x + 3] for row in rows for x in range(0, len(row), 3)]
         colours = set(pixels)
         if len(colours) == 1:
