@@ -96,6 +96,10 @@ class MailboxService:
     def counters(self, account: int, mailbox: int) -> Counters:
         return self._store.counters(account, mailbox)
 
+    def is_damaged(self, account: int, mailbox: int) -> bool:
+        """Some of its messages cannot be read until a rebuild, and it cannot be changed."""
+        return self._store.is_damaged(account, mailbox)
+
     def keywords(self, account: int) -> tuple[str, ...]:
         """Bit n of a row's `keywords` is element n."""
         return self._store.keywords(account)

@@ -80,6 +80,7 @@ class MailboxState:
         "damaged",
         "deleted",
         "dirty",
+        "hidden",
         "id",
         "messages",
         "modseq",
@@ -96,6 +97,8 @@ class MailboxState:
         self.alive = True
         self.damaged = False
         """What was delivered last cannot be read: nothing is changed here, see `Catalogue.sound`."""
+        self.hidden = False
+        """Some rows were found to lie in damaged pages: it is only read until a rebuild."""
         self.dirty = False
         """The numbers in the database are older (by deliveries only)."""
         self.counters = counters
@@ -147,6 +150,28 @@ class Catalogue:
             raise DatabaseDamaged("the database is damaged in this mailbox, see `postkeep verify`")
         return state
 
+    def writable(self, account: int, mailbox: int) -> MailboxState:
+        """As `sound`; DatabaseDamaged also when some of its messages are known to be unreadable."""
+        state = self.sound(account, mailbox)
+        if state.hidden:
+            raise DatabaseDamaged(
+                "the database is damaged in this mailbox: read-only until `postkeep rebuild`"
+            )
+        return state
+
+    def hide(self, mailbox: int) -> None:
+        """Rows of it were found in a damaged page (any thread). Told once."""
+        state = self.states.get(mailbox)
+        if state is None or state.hidden:
+            return
+        state.hidden = True
+        _log.error(
+            "%s, mailbox %s: some messages lie in damaged pages of the database; the others are served,"
+            " nothing is changed there until `postkeep rebuild`",
+            state.account.key,
+            state.name,
+        )
+
     def listing(self, account: int) -> tuple[Mailbox, ...]:
         """By name, INBOX first."""
         state = self.account(account)
@@ -188,7 +213,7 @@ class Catalogue:
                 state.dirty = True
                 state.publish()
             if mailbox.id in damaged:
-                state.damaged = True
+                state.damaged = state.hidden = True
                 state.modseq += _UNKNOWN_MODSEQS
                 _log.error(
                     "%s, mailbox %s: the database is damaged there; what can be read is served, nothing is"

@@ -14,7 +14,9 @@ import orjson
 
 from postkeep.domain.errors import CorruptRecord, StorageFailed
 from postkeep.domain.message import FlagsRow, MessageRow
+from postkeep.storage import around
 from postkeep.storage.bodies import StoredMessage
+from postkeep.storage.checksums import is_damage
 from postkeep.storage.database import atomic, json_columns, json_value, open_reader, translate
 from postkeep.storage.packs import Packs
 from postkeep.storage.ranges import Ranges, merge
@@ -53,6 +55,11 @@ class Shape(Generic[R]):
         self.range = _select(fields, _RANGE)
         self.list = _select(fields, _LIST)
         self.make: Callable[[Any], R] = partial(tuple.__new__, row)
+        self._places = [around.PLACES[field] for field in fields]
+
+    def take(self, row: around.Row) -> R:
+        """Of a row with all columns."""
+        return self.make([row[place] for place in self._places])
 
 
 WHOLE = Shape(MessageRow)
@@ -69,6 +76,8 @@ class Readers:
         self._vfs = vfs
         self._local = threading.local()
         self._connections: list[apsw.Connection] = []
+        self.hidden: Callable[[int], None] = lambda mailbox: None
+        """Told the id of a mailbox of which some rows cannot be read (any thread)."""
 
     def close(self) -> None:
         """Waits for what is being read."""
@@ -107,7 +116,16 @@ class Readers:
     # --- rows -------------------------------------------------------------------------------------
 
     async def uids(self, account: int, mailbox: int) -> "array[int]":
-        return await self.run(_uids, account, mailbox)
+        return await self.run(self._uids, account, mailbox)
+
+    def _uids(self, connection: apsw.Connection, account: int, mailbox: int) -> "array[int]":
+        try:
+            return _uids(connection, account, mailbox)
+        except apsw.Error as error:
+            if not is_damage(error):
+                raise
+        self.hidden(mailbox)
+        return array("I", around.uids(connection, self._path, account, mailbox)[0])
 
     async def rows(
         self, shape: Shape[R], account: int, mailbox: int, ranges: Ranges, since: int
@@ -115,7 +133,7 @@ class Readers:
         """Batches ascending by uid; no snapshot spans them."""
         left = merge(ranges)
         if sum([last - first + 1 for first, last in left]) <= _TINY:
-            batch = self._call(_rows_of_ranges, (shape, account, mailbox, left, since)) if left else []
+            batch = self._call(self._rows, (shape, account, mailbox, left, since)) if left else []
             if batch:
                 yield batch
             return
@@ -123,12 +141,12 @@ class Readers:
         while left:
             if len(left) == 1:
                 first, last = left.pop()
-                batch = await self.run(_rows, shape, account, mailbox, first, last, since)
+                batch = await self.run(self._rows, shape, account, mailbox, [(first, last)], since)
                 if len(batch) == BATCH and (done := batch[-1][0]) < last:
                     left.append((done + 1, last))
             else:
                 part = left[-_RANGES:][::-1]
-                batch = await self.run(_rows_of_ranges, shape, account, mailbox, part, since)
+                batch = await self.run(self._rows, shape, account, mailbox, part, since)
                 done = batch[-1][0] if len(batch) == BATCH else part[-1][1]
                 while left and left[-1][1] <= done:
                     left.pop()
@@ -137,8 +155,37 @@ class Readers:
             if batch:
                 yield batch
 
+    def _rows(
+        self,
+        connection: apsw.Connection,
+        shape: Shape[R],
+        account: int,
+        mailbox: int,
+        ranges: Ranges,
+        since: int,
+    ) -> list[R]:
+        """At most BATCH; around damaged pages."""
+        try:
+            return _rows_of_ranges(connection, shape, account, mailbox, ranges, since)
+        except apsw.Error as error:
+            if not is_damage(error):
+                raise
+        self.hidden(mailbox)
+        rows = around.batch(connection, self._path, account, mailbox, ranges, since, BATCH)
+        return list(map(shape.take, rows))
+
     async def expunged_since(self, account: int, mailbox: int, modseq: int) -> "array[int]":
-        return await self.run(_expunged, account, mailbox, modseq)
+        return await self.run(self._expunged, account, mailbox, modseq)
+
+    def _expunged(self, connection: apsw.Connection, account: int, mailbox: int, modseq: int) -> "array[int]":
+        try:
+            return _expunged(connection, account, mailbox, modseq)
+        except apsw.Error as error:
+            if not is_damage(error):
+                raise
+        # What was expunged cannot be read: all that is not there, which RFC 7162 §3.2.7 allows.
+        row = connection.execute("SELECT uidnext FROM mailbox WHERE id = ?", (mailbox,)).fetchone()
+        return _absent(self._uids(connection, account, mailbox), row)
 
     # --- records ----------------------------------------------------------------------------------
 
@@ -196,9 +243,7 @@ def _expunged(connection: apsw.Connection, account: int, mailbox: int, modseq: i
     with atomic(connection):
         row = connection.execute("SELECT forgotten, uidnext FROM mailbox WHERE id = ?", (mailbox,)).fetchone()
         if row is not None and modseq < row[0]:
-            there = _uids(connection, account, mailbox)
-            uidnext = max(row[1], there[-1] + 1 if there else 1)
-            return array("I", sorted(set(range(1, uidnext)).difference(there)))
+            return _absent(_uids(connection, account, mailbox), row[1:])
         found = json_value(
             connection,
             "SELECT json_group_array(uid) FROM (SELECT uid FROM tombstone"
@@ -206,3 +251,9 @@ def _expunged(connection: apsw.Connection, account: int, mailbox: int, modseq: i
             (account, mailbox, modseq),
         )
     return array("I", found)
+
+
+def _absent(there: "array[int]", uidnext: tuple[int] | None) -> "array[int]":
+    """The uids up to the last one given that are not `there`."""
+    end = max(uidnext[0] if uidnext else 1, there[-1] + 1 if there else 1)
+    return array("I", sorted(set(range(1, end)).difference(there)))

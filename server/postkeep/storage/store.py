@@ -124,6 +124,7 @@ class MailStore:
         disk = DiskWatch(folder, clock.monotonic)
         writer = Writer(connection, catalogue, packs, numbers, active, disk)
         readers = Readers(path, packs, vfs)
+        readers.hidden = catalogue.hide
         intake = Intake(files, spool, numbers, readers.workers, disk)
         writer.start()
         store = cls(clock, lock, connection, catalogue, packs, writer, readers, intake)
@@ -191,7 +192,12 @@ class MailStore:
         return self.catalogue.mailbox(account, name)
 
     def counters(self, account: int, mailbox: int) -> Counters:
-        return self.catalogue.sound(account, mailbox).counters
+        return self.catalogue.state(account, mailbox).counters
+
+    def is_damaged(self, account: int, mailbox: int) -> bool:
+        """Some of its messages are known to lie in damaged pages of the database: it can only be read (mail
+        is delivered as long as its end is sound), and `counters` counts what cannot be read too."""
+        return self.catalogue.state(account, mailbox).hidden
 
     def usage(self, account: int) -> tuple[int, int]:
         """Octets and messages of all its mailboxes."""
@@ -287,7 +293,7 @@ class MailStore:
         """RFC 3501 §6.4.6, RFC 7162 §3.1.3. Uids that do not exist are passed over.
 
         LimitReached (keywords)."""
-        state = self.catalogue.sound(account, mailbox)
+        state = self.catalogue.writable(account, mailbox)
         words = tuple(keywords)
         bits = int(flags)
         return await self._change(
@@ -327,7 +333,7 @@ class MailStore:
         remove: bool,
         then: Then[CopyResult],
     ) -> CopyResult:
-        source = (self.catalogue.sound if remove else self.catalogue.state)(account, mailbox)
+        source = (self.catalogue.writable if remove else self.catalogue.state)(account, mailbox)
         into = self.catalogue.sound(account if target_account is None else target_account, target)
         return await self._change(
             source, lambda tx: messages.copy(tx, source, uids, into, remove), then, into
@@ -337,7 +343,7 @@ class MailStore:
         self, account: int, mailbox: int, uids: Sequence[int] | None, then: Then[Expunged] = None
     ) -> Expunged:
         """None: those flagged \\Deleted. Otherwise exactly those of `uids` that exist."""
-        state = self.catalogue.sound(account, mailbox)
+        state = self.catalogue.writable(account, mailbox)
         return await self._change(state, lambda tx: messages.expunge(tx, state, uids), then)
 
     # --- reading ----------------------------------------------------------------------------------

@@ -117,3 +117,10 @@ def _sum(words: struct.Struct, data: bytes, start: Sum) -> Sum:
         first = (first + one + second) & 0xFFFFFFFF
         second = (second + other + first) & 0xFFFFFFFF
     return first, second
+
+
+def fits(page: bytes, reserved: int) -> bool:
+    """A page of the database ends with its checksum, which the checksum VFS computes in the same way."""
+    end = len(page) - reserved
+    stored = int.from_bytes(page[end : end + 4], "little"), int.from_bytes(page[end + 4 :], "little")
+    return _sum(_words("<", end), page[:end], (0, 0)) == stored

@@ -100,7 +100,7 @@ class Maildrop:
 
     async def update(self, *, mark_seen: bool) -> int:
         """The UPDATE state: remove what is marked deleted, durable on return; how many were removed."""
-        if mark_seen:
+        if mark_seen and not self._mailboxes.is_damaged(self.account, self._mailbox):
             seen = [self._uids[number - 1] for number in sorted(self._fetched - self._deleted)]
             if seen:
                 await self._mailboxes.store_flags(

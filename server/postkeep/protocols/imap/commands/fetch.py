@@ -47,6 +47,9 @@ async def _fetch(session: Session, cursor: Cursor, *, uid: bool) -> bytes:
         shown = format_set(sorted(fetcher.damaged)[:50]).decode()
         raise No(f"Damaged in storage, others were sent: UID {shown}", "CORRUPTION")  # RFC 5530 §3
     if changed_since is None and fetcher.answered < len(view.members(ranges)):
+        if session.mailboxes.is_damaged(view.account, view.mailbox.id):
+            # Damaged since SELECT: what the client knows keeps its number and cannot be read.
+            raise No("The database is damaged, others were sent: see postkeep rebuild", "CORRUPTION")
         return b"OK [EXPUNGEISSUED] Some messages are gone"
     return b"OK %b completed" % verb
 

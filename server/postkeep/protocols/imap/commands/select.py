@@ -20,6 +20,11 @@ UNSEEN_LIMIT = 2000
 """The first unseen message is looked for in mailboxes up to this size; in larger ones the reply is left out
 (RFC 3501 §6.3.1 lets us; RFC 9051 dropped it) rather than reading all rows at each SELECT."""
 
+DAMAGED = (
+    b"* NO [ALERT] The database is damaged: some messages of this mailbox cannot be read, the others are"
+    b" served read-only until the administrator runs postkeep rebuild\r\n"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Resync:
@@ -32,11 +37,11 @@ class Resync:
 
 
 async def select(session: Session, cursor: Cursor) -> bytes:
-    return await _open(session, cursor, read_only=False)
+    return await _open(session, cursor, b"SELECT", read_only=False)
 
 
 async def examine(session: Session, cursor: Cursor) -> bytes:
-    return await _open(session, cursor, read_only=True)
+    return await _open(session, cursor, b"EXAMINE", read_only=True)
 
 
 async def close(session: Session, cursor: Cursor) -> bytes:
@@ -55,7 +60,7 @@ async def unselect(session: Session, cursor: Cursor) -> bytes:
     return b"OK UNSELECT completed"
 
 
-async def _open(session: Session, cursor: Cursor, *, read_only: bool) -> bytes:
+async def _open(session: Session, cursor: Cursor, verb: bytes, *, read_only: bool) -> bytes:
     cursor.space()
     name = cursor.mailbox()
     resync = None
@@ -76,8 +81,11 @@ async def _open(session: Session, cursor: Cursor, *, read_only: bool) -> bytes:
         # Read before the UIDs: an expunge in between would never be told to who comes back with its MODSEQ.
         modseq = max(1, service.counters(view.account, mailbox.id).modseq)
         await view.load()
+        damaged = service.is_damaged(view.account, mailbox.id)
+        read_only = view.read_only = read_only or damaged
         counters = service.counters(view.account, mailbox.id)
-        lines = view.describe_flags()[:1]
+        lines = [DAMAGED] if damaged else []
+        lines += view.describe_flags()[:1]
         lines.append(b"* %d EXISTS\r\n* %d RECENT\r\n" % (view.count, view.recent_count))
         unseen = await _first_unseen(session, view) if counters.unseen else 0
         if unseen:
@@ -94,7 +102,7 @@ async def _open(session: Session, cursor: Cursor, *, read_only: bool) -> bytes:
         raise
     session.state = State.SELECTED
     if read_only:
-        return b"OK [READ-ONLY] EXAMINE completed"
+        return b"OK [READ-ONLY] %b completed" % verb
     return b"OK [READ-WRITE] SELECT completed"
 
 

@@ -1,6 +1,7 @@
 """STATUS (RFC 3501 §6.3.10, RFC 7162 §3.1.2.1, RFC 7889, RFC 8438)."""
 
 from postkeep.domain.mailbox import Mailbox
+from postkeep.domain.message import Flag
 from postkeep.protocols.imap import encoding
 from postkeep.protocols.imap.sequence import MAXIMUM
 from postkeep.protocols.imap.session.session import Session
@@ -37,12 +38,24 @@ async def status_line(session: Session, mailbox: Mailbox, items: list[str]) -> b
         "SIZE": counters.size,
         "APPENDLIMIT": session.context.settings.append_limit,
     }
+    if session.mailboxes.is_damaged(mailbox.account, mailbox.id):
+        values |= await _readable(session, mailbox)
     if "RECENT" in items:
         values["RECENT"] = await _recent(session, mailbox)
     if "HIGHESTMODSEQ" in items:
         session.enable_condstore()
     pairs = b" ".join(b"%b %d" % (item.encode(), values[item]) for item in items)
     return b"* STATUS %b (%b)\r\n" % (encoding.mailbox(mailbox.name), pairs)
+
+
+async def _readable(session: Session, mailbox: Mailbox) -> dict[str, int]:
+    """What SELECT shows of a mailbox of which some messages cannot be read."""
+    messages = unseen = size = 0
+    async for rows in session.mailboxes.rows(mailbox.account, mailbox.id, [(1, MAXIMUM)]):
+        messages += len(rows)
+        unseen += sum(not row.flags & Flag.SEEN for row in rows)
+        size += sum(row.size for row in rows)
+    return {"MESSAGES": messages, "UNSEEN": unseen, "SIZE": size}
 
 
 async def _recent(session: Session, mailbox: Mailbox) -> int:
