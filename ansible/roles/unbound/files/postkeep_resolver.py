@@ -194,7 +194,7 @@ def render(plan: Plan) -> str:
 
 
 def put(text: str, run: Callable[[list[str]], str], path: Path = FORWARDING) -> str:
-    """Makes `text` hold, or leaves what held; what went wrong, else empty. `run` gives a program's complaint."""
+    """Makes `text` hold, or leaves what held; returns what went wrong, else "". `run` gives a complaint."""
     before = path.read_text() if path.exists() else None
     if text == before:
         return ""
