@@ -26,7 +26,7 @@ SUITE = "trixie"
 PYTHON = "3.13"
 PACKAGES = (
     "debhelper", "dpkg-dev", "python3-venv", "python3-pip", "lintian", "systemd", "init-system-helpers",
-    "python3-netifaces",
+    "python3-netifaces", "e2fsprogs", "fdisk", "openssl",
 )  # fmt: skip
 PLATFORMS = (*(f"manylinux_2_{minor}_x86_64" for minor in (34, 28, 17)), "manylinux2014_x86_64")
 LOCKS = ("server/requirements.lock", "appliance/requirements.lock")

@@ -1,9 +1,12 @@
 """A Debian 13 of its own for each test: an overlay over the chroot that the packages were built in."""
 
+import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -38,7 +41,7 @@ class Box:
         (self.root / "run/systemd/system").mkdir(parents=True, exist_ok=True)
         (self.root / "usr/sbin/policy-rc.d").unlink(missing_ok=True)
         standin = self.root / "usr/bin/systemctl"
-        standin.unlink()
+        standin.rename(standin.with_suffix(".real"))
         shutil.copy(Path(__file__).with_name("systemctl.py"), standin)
         standin.chmod(0o755)
         return self
@@ -88,6 +91,15 @@ class Box:
     def set_up(self) -> None:
         names = ["--hostname", "mail.example.test", "--domain", "example.test", "--admin", "root"]
         self.run("postkeep", "init", *names, "--password-file", "-", stdin=PASSWORD + "\n")
+
+    def wait(self) -> None:
+        """Until the engine that went on after its set-up takes mail."""
+        until = time.monotonic() + 60
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection((HOST, self.ports.smtp), 5):
+                return
+            assert time.monotonic() < until, "the engine takes no mail"
+            time.sleep(0.1)
 
     def version(self) -> str:
         """Of the engine that answers."""

@@ -31,7 +31,7 @@ def deliver(box: Box, subject: str) -> None:
 
 def messages(box: Box) -> int:
     with box.client() as client:
-        return int(client.get("/users/root").raise_for_status().json()["messages"])
+        return int(client.get("/users/root").raise_for_status().json()["used_items"])
 
 
 def served(box: Box, deb: Path) -> None:
@@ -64,6 +64,7 @@ def test_it_installs_and_waits_for_its_set_up(box: Box, deb: Path) -> None:
     with box.client() as client:
         body = setup | {"password": PASSWORD, "code": code.read_text().strip()}
         assert client.post("/setup", json=body).status_code == 201
+    box.wait()
     deliver(box, "one")
     assert messages(box) == 1
     assert not code.exists()
@@ -123,7 +124,7 @@ def test_the_init_script_answers_through_systemd(box: Box, deb: Path) -> None:
 
 def test_an_upgrade_keeps_everything(box: Box, deb: Path, versions: dict[str, Path]) -> None:
     served(box, deb)
-    box.path(f"{DATA}/reports/mine.html").write_text("mine")
+    box.run("runuser", "-u", "postkeep", "--", "sh", "-c", f"echo mine >{DATA}/reports/mine.html")
     before = box.path(f"{DATA}/users.cfg").read_bytes()
     done = box.install(versions["newer"])
     assert f"UpgradeBackups/{BASE}" in done.stdout
@@ -136,7 +137,7 @@ def test_an_upgrade_keeps_everything(box: Box, deb: Path, versions: dict[str, Pa
     assert {"mailserver.cfg", "users.cfg", "sslcert", "sslca", "license"} <= {
         p.name for p in backup.iterdir()
     }
-    assert box.path(f"{DATA}/reports/mine.html").read_text() == "mine"
+    assert box.path(f"{DATA}/reports/mine.html").read_text() == "mine\n"
     assert "schema=3\nversion=0.9.2\n" in box.path(f"{DATA}/store/version").read_text()
     assert not [path.name for path in box.path("/opt/postkeep").iterdir() if path.name.startswith(".")]
     assert not box.path(f"{DATA}/store/postkeep.db.before").exists()
