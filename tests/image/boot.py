@@ -52,13 +52,18 @@ def main() -> int:
             hardware.cdrom = write_cdrom(Path(folder) / "ovf-env.iso", values)
         disks = Disks(system, system.with_name(system.name.replace("-system.", "-store.")))
         machine = VirtualMachine(Path(folder) / "vm", disks, hardware)
-        machine.start()
+        print("Starting …", flush=True)
+        machine.start(sink=_show if sys.stdout.isatty() else None)
         _tell(machine)
         try:
             _terminal(machine)
         finally:
             machine.power_cut()
     return 0
+
+
+def _show(data: bytes) -> None:
+    os.write(sys.stdout.fileno(), data)
 
 
 def _display() -> str:
@@ -74,27 +79,21 @@ def _tell(machine: VirtualMachine) -> None:
 
 
 def _terminal(machine: VirtualMachine) -> None:
-    """Terminal and serial console, until one side ends."""
+    """What is typed here goes to the serial console, until one side ends."""
     if not sys.stdin.isatty():
         while machine.running:
             time.sleep(1)
         return
-    serial = machine.serial_socket()
     before = termios.tcgetattr(sys.stdin)
     tty.setraw(sys.stdin)
     try:
         while machine.running:
-            ready, _, _ = select.select([sys.stdin, serial], [], [], 1.0)
-            if sys.stdin in ready:
+            ready, _, _ = select.select([sys.stdin], [], [], 1.0)
+            if ready:
                 typed = os.read(sys.stdin.fileno(), 1024)
                 if _LEAVE in typed or not typed:
                     return
-                serial.sendall(typed)
-            if serial in ready:
-                shown = serial.recv(65536)
-                if not shown:
-                    return
-                os.write(sys.stdout.fileno(), shown)
+                machine.type_serial(typed.decode("utf-8", "replace"))
     finally:
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 

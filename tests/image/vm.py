@@ -18,6 +18,7 @@ from typing import TypeVar
 from tests.image.keyboard import keys
 from tests.image.qmp import Qmp, QmpError
 from tests.image.screen import Font, Picture
+from tests.image.serial import SerialLine, Sink
 
 _T = TypeVar("_T")
 SERVICES = (22, 25, 80, 110, 143, 443, 465, 587, 993, 995, 4040)
@@ -71,7 +72,7 @@ class VirtualMachine:
         self._disks = disks
         self._process: subprocess.Popen[bytes] | None = None
         self._qmp: Qmp | None = None
-        self._serial: socket.socket | None = None
+        self._serial: SerialLine | None = None
         self._serial_log = folder / "serial.log"
         self._mark = 0
         self.ports: dict[int, int] = {}
@@ -112,8 +113,8 @@ class VirtualMachine:
 
     # --- power ----------------------------------------------------------------------------------------
 
-    def start(self, extra: Iterable[str] = ()) -> None:
-        """Switch on. Forwards every port of SERVICES to self.ports."""
+    def start(self, extra: Iterable[str] = (), sink: Sink | None = None) -> None:
+        """Switch on. Forwards every port of SERVICES to self.ports; what the serial port says goes to `sink` too."""
         assert self._process is None, "already on"
         # The serial log goes on over restarts; what is waited for is of this start.
         self._mark = self._serial_log.stat().st_size if self._serial_log.exists() else 0
@@ -126,8 +127,7 @@ class VirtualMachine:
             )
         try:
             self._qmp = Qmp(self.folder / "qmp")
-            self._serial = socket.socket(socket.AF_UNIX)
-            self._serial.connect(str(self.folder / "serial"))
+            self._serial = SerialLine(self.folder / "serial", sink)
         except (QmpError, OSError) as error:
             self.power_cut()
             text = (self.folder / "qemu.log").read_text(errors="replace")[-2000:]
@@ -234,17 +234,12 @@ class VirtualMachine:
     def type_serial(self, text: str) -> None:
         """As a terminal on the serial port would send it."""
         assert self._serial is not None, "the machine is off"
-        self._serial.sendall(text.encode())
+        self._serial.send(text.encode())
 
     def wait_serial(self, pattern: str, patience: float = 240.0) -> re.Match[str]:
         """Until the serial console shows a regular expression."""
         return self._wait(lambda: re.search(pattern, self.serial()), f"the serial console to show {pattern!r}",
                           patience, lambda: self.serial()[-2000:])  # fmt: skip
-
-    def serial_socket(self) -> socket.socket:
-        """The serial port itself, for a terminal."""
-        assert self._serial is not None, "the machine is off"
-        return self._serial
 
     # --- screen and keyboard --------------------------------------------------------------------------
 

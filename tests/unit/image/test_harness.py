@@ -1,15 +1,21 @@
 """What the image's tests stand on, without a virtual machine: glyphs, keys, the OVF environment."""
 
 import gzip
+import queue
+import socket
 import struct
+import tempfile
 import xml.etree.ElementTree as ElementTree
 import zlib
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.image.keyboard import keys
 from tests.image.ovf_environment import environment
 from tests.image.screen import UNKNOWN, Font, Picture
+from tests.image.serial import SerialLine
 
 INK, PAPER = b"\xff\xff\xff", b"\0\0\xaa"
 GLYPHS = {"A": 0b00011000, "B": 0b01111100, "č": 0b00111111}
@@ -98,3 +104,51 @@ def test_values_of_the_environment_cannot_break_out() -> None:
     space = "{http://schemas.dmtf.org/ovf/environment/1}"
     found = {item.get(space + "key"): item.get(space + "value") for item in root.iter(space + "Property")}
     assert found == {"guestinfo.postkeep.hostname": hostile, "guestinfo.postkeep.domain": "é & ü"}
+
+
+@pytest.fixture
+def port() -> Iterator[tuple[socket.socket, Path]]:
+    """A serial port as QEMU opens it."""
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as server:
+        server.bind(f"{folder}/serial")
+        server.listen()
+        yield server, Path(folder) / "serial"
+
+
+def test_the_serial_line_never_stands_still(port: tuple[socket.socket, Path]) -> None:
+    """Octets one by one fill a socket that nobody reads after some 280 of them."""
+    server, path = port
+    line = SerialLine(path)
+    guest, _ = server.accept()
+    with guest:
+        guest.settimeout(10)
+        for _ in range(5000):
+            guest.sendall(b"x")
+        line.send(b"typed")
+        assert guest.recv(100) == b"typed"
+        line.close()
+
+
+def test_a_terminal_says_its_size_when_asked(port: tuple[socket.socket, Path]) -> None:
+    server, path = port
+    line = SerialLine(path)
+    guest, _ = server.accept()
+    with guest:
+        guest.settimeout(10)
+        for octet in b"\x1b[32766;32766H\x1b[6n":
+            guest.sendall(bytes([octet]))
+        assert guest.recv(100) == b"\x1b[24;80R"
+        line.close()
+
+
+def test_a_person_at_the_line_answers_alone(port: tuple[socket.socket, Path]) -> None:
+    server, path = port
+    seen: queue.Queue[bytes] = queue.Queue()
+    line = SerialLine(path, seen.put)
+    guest, _ = server.accept()
+    with guest:
+        guest.sendall(b"\x1b[6n")
+        assert seen.get(timeout=10) == b"\x1b[6n"
+        line.close()
+        guest.settimeout(10)
+        assert guest.recv(100) == b""
