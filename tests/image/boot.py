@@ -4,6 +4,7 @@ The serial console is on the terminal (Ctrl-] ends); with DISPLAY or WAYLAND_DIS
 """
 
 import argparse
+import contextlib
 import os
 import select
 import shutil
@@ -14,6 +15,7 @@ import time
 import tty
 from pathlib import Path
 
+from ovf.properties import load
 from tests.image.ovf_environment import write_cdrom
 from tests.image.vm import Disks, Hardware, VirtualMachine
 
@@ -37,6 +39,11 @@ def main() -> int:
     parser.add_argument("--property", action="append", default=[], metavar="NAME=VALUE",
                         help="an OVF property, such as hostname=mail.example.com")  # fmt: skip
     arguments = parser.parse_args()
+    names = {item.name for item in load().properties}
+    for entry in arguments.property:
+        name, sign, _ = entry.partition("=")
+        if not sign or name not in names:
+            parser.error(f"--property {entry}: NAME=VALUE with one of {', '.join(sorted(names))}")
     found = sorted(arguments.out.glob("postkeep-*-system.vmdk"))
     if not found:
         print(f"boot: there is no appliance in {arguments.out}: run make appliance", file=sys.stderr)
@@ -56,7 +63,8 @@ def main() -> int:
         machine.start(sink=_show if sys.stdout.isatty() else None)
         _tell(machine)
         try:
-            _terminal(machine)
+            with contextlib.suppress(KeyboardInterrupt):
+                _terminal(machine)
         finally:
             machine.power_cut()
     return 0
