@@ -4,7 +4,6 @@ The serial console is on the terminal (Ctrl-] ends); with DISPLAY or WAYLAND_DIS
 """
 
 import argparse
-import contextlib
 import os
 import select
 import shutil
@@ -60,11 +59,10 @@ def main() -> int:
         disks = Disks(system, system.with_name(system.name.replace("-system.", "-store.")))
         machine = VirtualMachine(Path(folder) / "vm", disks, hardware)
         print("Starting …", flush=True)
-        machine.start(sink=_show if sys.stdout.isatty() else None)
-        _tell(machine)
         try:
-            with contextlib.suppress(KeyboardInterrupt):
-                _terminal(machine)
+            machine.start(sink=_show if sys.stdout.isatty() else None)
+            _tell(machine)
+            _terminal(machine)
         finally:
             machine.power_cut()
     return 0
@@ -107,4 +105,7 @@ def _terminal(machine: VirtualMachine) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
