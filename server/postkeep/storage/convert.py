@@ -18,6 +18,7 @@ import apsw
 from postkeep.runtime.files import Files
 from postkeep.storage import checksums, database
 from postkeep.storage.migrations import APPLICATION_ID
+from postkeep.storage.opening import check_database
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ def add_checksums(
     free: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free,
 ) -> bool:
     """Convert the database at `path` if it has none; was it done. Without room for the copy it stays as it
-    is, which is told. DatabaseDamaged: its header only says that it has none."""
+    is, which is told. DatabaseDamaged: its header only says that it has none, or its WAL is damaged."""
     remove_new(files, path.parent)
     if not _is_without(files, path):
         return False
@@ -46,7 +47,7 @@ def add_checksums(
         application = int(connection.pragma("application_id"))
         if application != APPLICATION_ID:
             return False  # see `migrate`
-        checksums.check_header(connection)
+        check_database(files, path, connection)
         octets = int(connection.pragma("page_count")) * checksums.PAGE_SIZE
         if free(path.parent) < octets + _ROOM:
             _log.error(

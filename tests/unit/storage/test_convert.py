@@ -172,3 +172,23 @@ async def test_the_power_goes_and_one_sync_is_missing(tmp_path: Path) -> None:
         shutil.rmtree(tmp_path / "cut")
     assert lost > 0
     disk.close()
+
+
+async def test_a_wal_damaged_in_the_middle_is_refused_before_the_copy_takes_its_place(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    await old_store(tmp_path / "old")
+    writer = apsw.Connection(str(tmp_path / "old" / database.NAME), vfs="unix")
+    writer.pragma("wal_autocheckpoint", 0)
+    for number in range(6):
+        writer.execute("INSERT INTO meta (key, value) VALUES (?, 1)", (f"acknowledged{number}",))
+    shutil.copytree(tmp_path / "old", tmp_path / "crashed", ignore=shutil.ignore_patterns("*-shm"))
+    writer.close()
+    path = tmp_path / "crashed" / database.NAME
+    log = path.with_name(f"{path.name}-wal")
+    octets = bytearray(log.read_bytes())
+    octets[32 + (24 + checksums.PAGE_SIZE) + 24 + 100] ^= 1  # in the second frame
+    log.write_bytes(octets)
+    with pytest.raises(DatabaseDamaged, match="frame 2"):
+        await open_store(tmp_path / "crashed")
+    assert log.read_bytes() == bytes(octets)
+    assert reserved(tmp_path / "crashed") == 0
