@@ -97,7 +97,7 @@ class Certificates:
         """What can be used now, and what is to be said of the rest; changes nothing, for a thread.
 
         A pair that is in use and whose files cannot be used any more stays as it was read; all stay when
-        nothing would be left that is valid.
+        nothing would be left, or nothing that is valid.
         """
         said: list[str] = []
         found = self._read_all(said.append)
@@ -107,7 +107,8 @@ class Certificates:
                 said.append(f"{one.path} stays in use as it was read before")
                 found.append(one)
         now = self._clock.now()
-        if not any(one.not_after > now for one in found) and any(one.not_after > now for one in self._all):
+        left = any(one.not_after > now for one in self._all)
+        if not found or (left and not any(one.not_after > now for one in found)):
             said.append(f"{self._folder} has no certificate that can be used: the one in use stays")
             found = list(self._all)
         return found, said

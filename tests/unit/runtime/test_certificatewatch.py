@@ -111,7 +111,10 @@ async def test_a_broken_pair_leaves_the_old_one_in_use(world: World, damage: str
     assert world.certificates.server_context() is not before
 
 
-async def test_a_folder_emptied_leaves_the_old_one_in_use(world: World) -> None:
+@pytest.mark.parametrize("days", [0, 100 * 366])
+async def test_a_folder_emptied_leaves_the_old_one_in_use(world: World, days: int) -> None:
+    """Also one that has expired: a client can still decide to take it, and the listeners go on."""
+    await world.clock.advance(days * 86_400)
     before = world.certificates.server_context()
     for path in world.folder.iterdir():
         path.unlink()
