@@ -63,9 +63,10 @@ def verify(as_json: bool, rate: int | None, data: Path) -> None:
 @click.option("--force", is_flag=True, help="Even when the database is sound; the old one is kept beside it.")
 @data_option
 def rebuild(force: bool, data: Path) -> None:
-    """Make a new database from the packs alone, when it is lost or broken. The engine must be stopped.
+    """Make the database again when it is lost or damaged. The engine must be stopped.
 
-    Folders, dates and messages come back; flags are those of the delivery.
+    What can be read of a damaged one is kept, the rest comes from the packs: folders, dates and messages,
+    with the flags of the delivery. With --force all comes from the packs.
     """
     from postkeep.storage import rebuild as rebuilding
 
@@ -77,6 +78,8 @@ def rebuild(force: bool, data: Path) -> None:
 
     result = run(work)
     progress.close()
+    for rescued in result.rescued:
+        click.echo(str(rescued))
     for line in result.damaged:
         click.echo(line)
     click.echo(str(result))

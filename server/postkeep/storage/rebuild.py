@@ -26,18 +26,19 @@ import apsw
 import orjson
 
 from postkeep.domain.errors import AlreadyExists, DatabaseDamaged
-from postkeep.domain.mailbox import DEFAULT_MAILBOXES, DELIMITER, INBOX
+from postkeep.domain.mailbox import DEFAULT_MAILBOXES
 from postkeep.domain.message import Flag
 from postkeep.formats.mime.structure import Structure
 from postkeep.runtime.files import Files, SystemFiles
 from postkeep.storage import checksums, convert, database, records
 from postkeep.storage.bodies import structure_of
 from postkeep.storage.catalogue import canonical
-from postkeep.storage.migrations import APPLICATION_ID, migrate
+from postkeep.storage.keywords import keyword_bits, with_parents
+from postkeep.storage.migrations import APPLICATION_ID, MIGRATIONS, migrate
 from postkeep.storage.opening import damaged_frame
 from postkeep.storage.packs import ARRIVING, Packs
+from postkeep.storage.rescue import Rescue, Rescued, empty_wal
 from postkeep.storage.survey import Damage, Found, Pace, Progress, search, survey
-from postkeep.storage.transaction import KEYWORD_LIMIT
 from postkeep.storage.verify import thread_of
 
 DAMAGE_LIMIT = 1000
@@ -62,6 +63,9 @@ class Rebuilt(NamedTuple):
     more: int
     kept: Path | None
     copied: bool = False
+    kept_rows: bool = False
+    """All readable rows of the old database were kept; `rescued`: what the others came to, by mailbox."""
+    rescued: tuple[Rescued, ...] = ()
 
     def __str__(self) -> str:
         damaged = len(self.damaged) + self.more
@@ -70,6 +74,13 @@ class Rebuilt(NamedTuple):
         what = f"{self.accounts} accounts, {self.mailboxes} mailboxes, {self.messages} messages"
         if self.copied:
             return f"{what}: all of the old database could be read and was copied{kept}"
+        if self.kept_rows:
+            recovered = sum(one.recovered for one in self.rescued)
+            missing = sum(one.lost for one in self.rescued)
+            return (
+                f"{what}: all that could be read was kept, {recovered} messages came back from the packs with"
+                f" the flags of their delivery, {missing} are lost{lost}{kept}"
+            )
         return f"{what} from {self.records} records in {self.packs} packs{lost}{kept}"
 
 
@@ -132,6 +143,8 @@ class Rebuilding:
                 if not force and (copied := self._copy(old)) is not None:
                     return copied._replace(kept=self._replace(old))
                 uidvalidity = max(uidvalidity, last + 1)
+                if not force and (rescued := self._rescue(old, uidvalidity)) is not None:
+                    return rescued._replace(kept=self._replace(old))
             result = self._build(uidvalidity)
             return result._replace(kept=self._replace(old))
         finally:
@@ -156,10 +169,20 @@ class Rebuilding:
         """It is ours, knows these packs, and neither its header nor its WAL is damaged."""
         with contextlib.suppress(DatabaseDamaged):
             checksums.check_header(connection)
-            knows = bool(connection.execute("SELECT count(*) FROM pack").get) or not self._packs.numbers()
+            knows = self._knows_packs(connection)
             ours = int(connection.pragma("application_id")) == APPLICATION_ID
             return knows and ours and damaged_frame(self._files, path) is None
         return False
+
+    def _knows_packs(self, connection: apsw.Connection) -> bool:
+        """It is no new database beside old packs: one with damaged pages is not new."""
+        try:
+            known = bool(connection.execute("SELECT count(*) FROM pack").get)
+        except apsw.Error as error:
+            if not checksums.is_damage(error):
+                raise
+            return True
+        return known or not self._packs.numbers()
 
     def _copy(self, old: Path) -> Rebuilt | None:
         """A copy of a damaged database beside it; None when not all that is in it can be read."""
@@ -180,22 +203,52 @@ class Rebuilding:
                 raise
             return None
 
+    def _rescue(self, old: Path, uidvalidity: int) -> Rebuilt | None:
+        """All rows of a damaged database that can be read; None when it cannot even be opened."""
+        try:
+            connection = database.open_reader(old, self._vfs)
+            try:
+                schema = int(connection.pragma("user_version"))
+                if schema != len(MIGRATIONS) or not self._belongs(old, connection):
+                    return None
+            finally:
+                connection.close()
+            empty_wal(old, self._vfs)
+            connection = database.open_reader(old, self._vfs)
+            try:
+                return self._build(uidvalidity, connection, old)
+            finally:
+                connection.close()
+        except apsw.Error as error:
+            convert.remove_new(self._files, self._folder)
+            if not checksums.is_damage(error):
+                raise
+            self._records = self._more = self._done = self._told = 0
+            self._damaged.clear()
+            return None
+
     def _counted(self, path: Path) -> Rebuilt:
         connection = database.open_reader(path, self._vfs)
         try:
-            counts: Any = connection.execute(
-                "SELECT (SELECT count(*) FROM account WHERE key IS NOT NULL),"
-                " (SELECT count(*) FROM mailbox WHERE name IS NOT NULL), (SELECT count(*) FROM message)"
-            ).get
+            counts = self._counts(connection)
         finally:
             connection.close()
-        accounts, mailboxes, messages = counts
-        packs = len(self._packs.numbers())
-        return Rebuilt(accounts, mailboxes, messages, 0, packs, (), 0, None, copied=True)
+        return Rebuilt(*counts, 0, len(self._packs.numbers()), (), 0, None, copied=True)
+
+    def _counts(self, connection: apsw.Connection) -> tuple[int, int, int]:
+        counts: tuple[int, int, int] = connection.execute(
+            "SELECT (SELECT count(*) FROM account WHERE key IS NOT NULL),"
+            " (SELECT count(*) FROM mailbox WHERE name IS NOT NULL), (SELECT count(*) FROM message)"
+        ).get
+        return counts
 
     # --- building ---------------------------------------------------------------------------------
 
-    def _build(self, uidvalidity: int) -> Rebuilt:
+    def _build(
+        self, uidvalidity: int, old: apsw.Connection | None = None, path_of_old: Path | None = None
+    ) -> Rebuilt:
+        """From the packs alone, or with the rows of `old`."""
+        rescued: tuple[Rescued, ...] = ()
         path = self._folder / _NEW
         convert.remove_new(self._files, self._folder)
         connection = self._database = apsw.Connection(str(path), vfs=self._vfs or checksums.vfs())
@@ -212,7 +265,20 @@ class Rebuilding:
             )
             numbers = self._settle()
             lengths = self._read_packs(numbers)
-            counts = self._write(uidvalidity, lengths)
+            self._tell(self._done, self._done, "writing the database")
+            connection.execute("BEGIN")
+            self._prefer_moved()
+            if old is None or path_of_old is None:
+                counts = self._write(uidvalidity)
+            else:
+                rescue = Rescue(old, path_of_old, connection, uidvalidity)
+                try:
+                    rescued = rescue.run()
+                finally:
+                    rescue.close()
+                counts = self._counts(connection)
+            self._write_packs(lengths)
+            connection.execute("COMMIT")
         finally:
             connection.close()
         fd = self._files.open(path, os.O_RDWR)
@@ -220,7 +286,9 @@ class Rebuilding:
             self._files.fdatasync(fd)
         finally:
             self._files.close(fd)
-        return Rebuilt(*counts, self._records, len(numbers), tuple(self._damaged), self._more, None)
+        damaged = tuple(self._damaged)
+        result = Rebuilt(*counts, self._records, len(numbers), damaged, self._more, None)
+        return result._replace(kept_rows=old is not None, rescued=rescued)
 
     def _settle(self) -> list[int]:
         """Big messages that were arriving when the power went: rather twice there than lost."""
@@ -286,19 +354,19 @@ class Rebuilding:
 
     # --- writing ----------------------------------------------------------------------------------
 
-    def _write(self, uidvalidity: int, lengths: dict[int, int]) -> tuple[int, int, int]:
-        """All tables, in one transaction; (accounts, mailboxes, messages)."""
-        connection = self._database
-        self._tell(self._done, self._done, "writing the database")
-        connection.execute("BEGIN")
-        # A compaction that was cut short leaves a record twice: the moved one (later pack) is kept.
-        connection.execute(
+    def _prefer_moved(self) -> None:
+        """A compaction that was cut short leaves a record twice: the moved one (later pack) is kept."""
+        self._database.execute(
             "CREATE TEMP TABLE latest AS SELECT item, max(pack) AS pack FROM found"
             " WHERE item IN (SELECT item FROM moved) GROUP BY item;"
             "DELETE FROM found WHERE EXISTS"
-            " (SELECT 1 FROM latest l WHERE l.item = found.item AND l.pack <> found.pack);"
-            "CREATE INDEX temp.found_order ON found (account, mailbox, date, pack, offset)"
+            " (SELECT 1 FROM latest l WHERE l.item = found.item AND l.pack <> found.pack)"
         )
+
+    def _write(self, uidvalidity: int) -> tuple[int, int, int]:
+        """All tables but the packs'; (accounts, mailboxes, messages)."""
+        connection = self._database
+        connection.execute("CREATE INDEX temp.found_order ON found (account, mailbox, date, pack, offset)")
         accounts = mailboxes = messages = 0
         keys = [key for (key,) in connection.execute("SELECT DISTINCT account FROM found ORDER BY account")]
         for key in keys:
@@ -306,8 +374,6 @@ class Rebuilding:
             accounts += 1
             mailboxes += account[0]
             messages += account[1]
-        self._write_packs(lengths)
-        connection.execute("COMMIT")
         return accounts, mailboxes, messages
 
     def _write_account(self, key: str, uidvalidity: int) -> tuple[int, int]:
@@ -369,6 +435,10 @@ class Rebuilding:
     def _write_packs(self, lengths: dict[int, int]) -> None:
         """References, dead octets and pack numbers. All packs are sealed: new mail goes to a new one."""
         connection = self._database
+        # A row that was kept may point behind the last sound record.
+        for number, end in connection.execute("SELECT pack, max(offset + length) FROM message GROUP BY pack"):
+            if number in lengths:
+                lengths[number] = max(lengths[number], end)
         connection.executemany(
             "INSERT INTO pack (number, length, dead, sealed) VALUES (?, ?, ?, 1)",
             [(number, length, length) for number, length in lengths.items()],
@@ -380,7 +450,9 @@ class Rebuilding:
             " (SELECT DISTINCT pack, offset, length FROM message) GROUP BY pack) l WHERE l.pack = pack.number"
         )
         connection.execute(
-            "INSERT INTO meta (key, value) VALUES ('pack_next', ?)", (max(lengths, default=0) + 1,)
+            "INSERT INTO meta (key, value) VALUES ('pack_next', ?)"
+            " ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value)",
+            (max(lengths, default=0) + 1,),
         )
 
     # --- taking its place -------------------------------------------------------------------------
@@ -408,29 +480,6 @@ class Rebuilding:
             number += 1
             target = old.with_name(f"{old.name}.bad-{stamp}-{number}{suffix}")
         return target
-
-
-def with_parents(names: set[str]) -> set[str]:
-    """The mailboxes and all that are above them."""
-    found = set()
-    for name in names:
-        levels = name.split(DELIMITER)
-        found |= {DELIMITER.join(levels[:depth]) for depth in range(1, len(levels) + 1)}
-    return found | {INBOX}
-
-
-def keyword_bits(keywords: list[str], words: dict[str, int], spelled: list[str]) -> int:
-    """Bits of an account's keywords; `words` and `spelled` grow. Beyond the limit keywords are left out."""
-    bits = 0
-    for word in keywords:
-        bit = words.get(word.lower())
-        if bit is None:
-            if len(spelled) >= KEYWORD_LIMIT:
-                continue
-            bit = words[word.lower()] = len(spelled)
-            spelled.append(word)
-        bits |= 1 << bit
-    return bits
 
 
 def _take(cursor: apsw.Cursor, count: int) -> Iterator[tuple[Any, ...]]:
