@@ -115,6 +115,13 @@ class House:
         self.warnings: list[str] = []
         """What had to be got round while opening."""
 
+    async def _mark_version(self) -> None:
+        """For older packages only (storage/marker.py), so a full disk must not keep the engine from starting."""
+        try:
+            await asyncio.to_thread(write_marker, self.files, self.store_folder, len(MIGRATIONS))
+        except OSError as error:
+            self.logs.error.write(f"The version of the store could not be noted: {error.strerror or error}")
+
     async def _open_store(self, deliver: bool) -> None:
         config = self.configuration.server
         if await asyncio.to_thread(needs_upgrade, self.store_folder):
@@ -152,7 +159,7 @@ class House:
             if not self.configuration.refused:  # nothing is written over somebody's edit
                 await self.accounts.finish_removals()
             await self.queue.start(deliver=deliver)
-            await asyncio.to_thread(write_marker, self.files, self.store_folder, len(MIGRATIONS))
+            await self._mark_version()
         except BaseException:
             await self.store.close()
             raise
