@@ -1,11 +1,16 @@
 """Attack: a bit of postkeep.db flips. Clients hear a clear refusal where it hits them, and nothing elsewhere."""
 
+import asyncio
+import imaplib
+from collections import Counter
 from pathlib import Path
 
 from postkeep.runtime.clock import SystemClock
 from postkeep.services.changes import ChangeBus
 from postkeep.storage import database
+from postkeep.storage.rebuild import rebuild
 from postkeep.storage.store import MailStore
+from postkeep.storage.verify import verify
 
 from tests.support.imap import imap_house
 from tests.support.smtp import SmtpWorld
@@ -62,6 +67,50 @@ async def test_imap_serves_what_is_left_of_the_mailbox_and_the_next_whole(tmp_pa
         assert b"* 300 EXISTS" in lines
         assert lines[-1].startswith(b"OK [READ-WRITE]")
         assert len(await other.command("FETCH 1:* (UID FLAGS INTERNALDATE)")) == 301
+
+
+async def test_imaplib_sees_the_others_and_after_a_rebuild_all(tmp_path: Path) -> None:
+    """A real client, one damaged leaf: nothing of the sound ones is missing, and flags outlive the rebuild."""
+    await damaged_store(tmp_path / "store")
+    async with imap_house(tmp_path) as house:
+        before, writable = await asyncio.to_thread(look, house.port)
+    assert not writable
+    assert 200 <= len(before) < 300
+    result = await rebuild(tmp_path / "store")
+    assert [one.lost for one in result.rescued] == [0]
+    assert result.rescued[0].recovered == 300 - len(before)
+    assert (await verify(tmp_path / "store", rate=0)).problems == ()
+    async with imap_house(tmp_path) as house:
+        after, writable = await asyncio.to_thread(look, house.port)
+    assert writable
+    assert after.items() >= before.items()
+    subjects = Counter(text.split(" (")[0] for text in after.values())
+    assert subjects == {f"Subject: letter m{number}": 100 for number in range(3)}
+
+
+def look(port: int) -> tuple[dict[int, str], bool]:
+    """({uid: subject and flags} of Alice's INBOX, could it be selected for writing)."""
+    client = imaplib.IMAP4("127.0.0.1", port)
+    client.login("alice", "secret")
+    writable = True
+    try:
+        _, found = client.select("INBOX")
+    except imaplib.IMAP4.readonly:  # this library wants it said that this is known
+        writable = False
+        _, found = client.select("INBOX", readonly=True)
+    count = int(found[0] or b"0")
+    _, uids = client.uid("SEARCH", "ALL")
+    assert len(uids[0].split()) == count
+    _, parts = client.fetch("1:*", "(UID FLAGS BODY.PEEK[HEADER.FIELDS (SUBJECT)])")
+    letters = {}
+    for part in parts:
+        if isinstance(part, tuple):
+            words = part[0].replace(b"\\Recent", b"").split()
+            uid = int(words[words.index(b"(UID") + 1])
+            letters[uid] = f"{part[1].decode().strip()} {words[words.index(b'FLAGS') + 1].decode()}"
+    assert len(letters) == count
+    client.logout()
+    return letters, writable
 
 
 async def test_smtp_puts_off_mail_for_a_mailbox_whose_end_is_damaged(tmp_path: Path) -> None:

@@ -1,12 +1,12 @@
-"""`postkeep rebuild`: a new database from the packs alone, when postkeep.db is lost or beyond use.
+"""`postkeep rebuild`: a new database when postkeep.db is lost or damaged.
 
-Each record names the accounts and mailboxes it was delivered to, with date and flags; that is what comes
-back. What was done later is lost with the database: flags changed since, moves and copies, mailboxes without
-messages, and expunged messages whose octets were not yet reclaimed come back. A record that a compaction
-moved names where its messages were at that time.
+Lost, or beyond use: from the packs alone. Each record names the accounts and mailboxes it was delivered to,
+with date and flags; that is what comes back. What was done later is lost with the database: flags changed since,
+moves and copies, mailboxes without messages, and expunged messages whose octets were not yet reclaimed come
+back. A record that a compaction moved names where its messages were at that time.
 
-Where only pages are damaged that hold nothing (free space), all of the old database can be copied instead,
-and nothing is lost.
+Damaged: all that can be read is kept and only the rest comes from the packs (rescue.py). Where only pages are
+damaged that hold nothing (free space), the database is copied and nothing is lost.
 
 Works on a stopped store. The new database is made beside the old one and takes its name by one rename when it
 is complete and durable; the old one is kept as postkeep.db.bad-<time>. Memory stays bounded: the rows wait,

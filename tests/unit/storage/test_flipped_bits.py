@@ -249,6 +249,27 @@ async def test_pages_side_by_side_and_with_a_sound_one_between(folder: Path) -> 
     assert lost <= missing(truth, found) <= lost + 2 * len(chosen)
 
 
+async def test_two_damaged_pages_in_one_mailbox_do_not_hide_the_page_between(tmp_path: Path) -> None:
+    store = await open_store(tmp_path / "store")
+    target = await inbox(store, KEYS[0])
+    for number in range(3):
+        await deliver(store, letter(f"m{number}"), [target] * 150)
+    truth = await all_rows(store, target.account, target.mailbox)
+    await store.close()
+    forget_wal(tmp_path / "store")
+    leaves = pages(tmp_path / "store")["message leaf"]
+    assert len(leaves) > 6
+    for which in (1, 3, 4):
+        flip(tmp_path / "store" / database.NAME, (leaves[which] - 1) * 4096 + 2000, 3)
+    lost = sum(cells_of(tmp_path / "store", leaves[which]) for which in (1, 3, 4))
+    store = await open_store(tmp_path / "store")
+    rows = await all_rows(store, target.account, target.mailbox)
+    assert set(rows) < set(truth)
+    assert lost <= len(truth) - len(rows) <= lost + 3
+    assert list(await store.uids(target.account, target.mailbox)) == [row.uid for row in rows]
+    await store.close()
+
+
 def cells_of(folder: Path, page: int) -> int:
     """Messages in a leaf that clients see (not of the mailbox that was removed)."""
     return int.from_bytes((folder / database.NAME).read_bytes()[(page - 1) * 4096 + 3 :][:2], "big")

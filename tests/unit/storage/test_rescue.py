@@ -125,6 +125,18 @@ async def test_random_flips(folder: Path) -> None:
     assert kept > 10
 
 
+async def test_a_scan_that_ends_at_the_damaged_page_would_be_noticed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The proof that the tests here can fail."""
+    truth = await read(folder)
+    flip(folder / database.NAME, (pages(folder)["message leaf"][1] - 1) * 4096 + 2000, 3)
+    served = await read(folder)
+    monkeypatch.setattr("postkeep.storage.seams.Pages.behind", lambda *_: None)
+    with pytest.raises(AssertionError):
+        await check(folder, truth, served)
+
+
 async def test_what_was_expunged_or_moved_on_sound_pages_does_not_come_back(folder: Path) -> None:
     truth = await read(folder)
     page = pages(folder)["message leaf"][0]  # of user0's INBOX, which has expunged messages
