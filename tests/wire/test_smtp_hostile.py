@@ -440,6 +440,8 @@ async def test_address_parser_of_the_library_is_fenced_in() -> None:
             "<" * 300,
             '"' * 300,
             "<@a",
+            "<a@b.test",
+            "<a b@c.test>",
         ):
             reply = await client.do(f"MAIL FROM:{path}")
             assert reply.startswith((b"553 5.1.", b"501 5.5.4")), (path, reply)

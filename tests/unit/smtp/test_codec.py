@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from postkeep.protocols.smtp.codec import Command, parse_command, parse_path
+from postkeep.protocols.smtp.codec import Command, is_path, parse_command, parse_path
 from postkeep.protocols.smtp.replies import with_enhanced
 
 
@@ -102,3 +102,39 @@ def test_ordinary_paths(text: str, expected: tuple[str, str] | None) -> None:
 )
 def test_replies_get_an_enhanced_code(status: str, expected: str) -> None:
     assert with_enhanced(status) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<a@b.example>",
+        " <a@b.example> SIZE=3",
+        "a@b.example",
+        '<"a b"@c.example> SIZE=3',
+        r'<"a\"<>@ b"@c.example>',
+        "<@relay.example,@other.example:a@b.example>",
+        "<postmaster>",
+        "<a@[192.0.2.1]>",
+        "<a@[IPv6:2001:db8::1]>",
+        "<ü@b.example>",
+    ],
+)
+def test_paths_of_every_shape(text: str) -> None:
+    assert is_path(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<a@b.example",
+        "a@b.example>",
+        "<a b@c.example>",
+        "<a@b.example>x",
+        '<"a@b.example>',
+        "<<a@b.example>>",
+        "<a@b.example>SIZE=3",
+        "<a@b.example,c@d.example",
+    ],
+)
+def test_attack_half_a_path_or_two_words_are_none(text: str) -> None:
+    assert not is_path(text)

@@ -151,6 +151,7 @@ def _stock_authenticator(server: Any, session: Any, envelope: Any, mechanism: st
     return AuthResult(success=ok, handled=False)
 
 
+# Not here: half a path and a path of two words, which stock takes and we do not (test_codec, test_smtp_hostile).
 TRANSCRIPTS: dict[str, list[bytes]] = {
     "order": [
         b"NOOP", b"MAIL FROM:<a@b.test>", b"RCPT TO:<alice@example.test>", b"DATA", b"EHLO", b"HELO",
@@ -159,8 +160,8 @@ TRANSCRIPTS: dict[str, list[bytes]] = {
         b"RSET now", b"QUIT now", b"QUIT",
     ],
     "mail": [
-        b"EHLO client.example", b"MAIL", b"MAIL FROM:", b"MAIL FROM", b"MAIL TO:<a@b.test>", b"MAIL FROM:<a@b.test",
-        b"MAIL FROM:<a b@c.test>", b"MAIL FROM:<a@b.test> SIZE=100", b"RSET", b"MAIL FROM:<a@b.test> SIZE=x",
+        b"EHLO client.example", b"MAIL", b"MAIL FROM:", b"MAIL FROM", b"MAIL TO:<a@b.test>",
+        b"MAIL FROM:<a@b.test> SIZE=100", b"RSET", b"MAIL FROM:<a@b.test> SIZE=x",
         b"MAIL FROM:<a@b.test> SIZE=999999999999", b"MAIL FROM:<a@b.test> BODY=8BITMIME", b"RSET",
         b"MAIL FROM:<a@b.test> BODY=9BIT", b"MAIL FROM:<a@b.test> SMTPUTF8", b"RSET",
         b"MAIL FROM:<a@b.test> SMTPUTF8=1", b"MAIL FROM:<a@b.test> FOO=BAR", b"MAIL FROM:<a@b.test> =",
@@ -168,8 +169,8 @@ TRANSCRIPTS: dict[str, list[bytes]] = {
         b"MAIL FROM:<@relay.test:a@b.test>", b"RSET", b"MAIL FROM:a@b.test", b"RSET", b"MAIL FROM:<>", b"QUIT",
     ],
     "rcpt": [
-        b"EHLO client.example", b"MAIL FROM:<a@b.test>", b"RCPT", b"RCPT TO:", b"RCPT TO:<>x",
-        b"RCPT TO:<alice@example.test", b"RCPT TO:<unknown@example.test>", b"RCPT TO:<alice@example.test> FOO",
+        b"EHLO client.example", b"MAIL FROM:<a@b.test>", b"RCPT", b"RCPT TO:",
+        b"RCPT TO:<unknown@example.test>", b"RCPT TO:<alice@example.test> FOO",
         b"RCPT TO:<alice@example.test>", b"rcpt to: <bob@example.test>", b"RCPT TO:<postmaster>",
         b"RCPT TO:<Postmaster@example.test>", b"QUIT",
     ],
@@ -178,7 +179,7 @@ TRANSCRIPTS: dict[str, list[bytes]] = {
         b"RCPT TO:<alice@example.test> NOTIFY=NEVER", b"RCPT TO:<alice@example.test>", b"AUTH PLAIN", b"QUIT",
     ],
     "others": [
-        b"EHLO client.example", b"VRFY", b"VRFY <a@b.test>", b"VRFY <a@b", b"EXPN list", b"HELP", b"HELP MAIL",
+        b"EHLO client.example", b"VRFY", b"VRFY <a@b.test>", b"EXPN list", b"HELP", b"HELP MAIL",
         b"HELP NONSENSE", b"NOOP ignored", b"NONSENSE", b"", b"N\xc3\x96", b"NOOP " + b"x" * 600, b"QUIT",
     ],
     "auth": [

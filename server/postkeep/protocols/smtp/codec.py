@@ -12,6 +12,12 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _DOMAIN = r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?"
 _PATH = re.compile(rf"<({_ATOM}(?:\.{_ATOM})*@{_DOMAIN}|)>(?: +(.*))?\Z")
+# Any path at all: a source route, a quoted or plain local part, a domain; or the same without brackets.
+# email's parser, which reads those, would make one out of half a path or of two words.
+_ANY_PATH = re.compile(
+    r"""<(?:@[^\s<>:"]+:)?(?:"(?:[^"\\]|\\.)*"|[^\s<>"]+?)(?:@[^\s<>"@]+)?>(?:\ +.*)?\Z"""
+    r"""|[^\s<>"]+(?:\ +.*)?\Z"""
+)
 
 
 class CommandLimits(dict[str, int]):
@@ -62,6 +68,15 @@ def parse_command(line: bytes, *, extended: bool) -> Command | str:
         return "500 5.5.2 Command line too long"
     argument = rest.strip().decode("utf-8", "surrogateescape")
     return Command(verb, argument if argument and not argument.isspace() else None)
+
+
+def is_path(text: str) -> bool:
+    """Has it the shape of a path with parameters (RFC 5321 §4.1.2), ordinary or not?
+
+    >>> is_path('<"a b"@c> SIZE=3'), is_path("<postmaster>"), is_path("<a@b"), is_path("<a b@c>")
+    (True, True, False, False)
+    """
+    return _ANY_PATH.match(text.strip(" ")) is not None
 
 
 def parse_path(text: str) -> tuple[str, str] | None:

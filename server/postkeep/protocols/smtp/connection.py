@@ -14,7 +14,7 @@ from aiosmtpd.smtp import AuthResult, TLSSetupException, sanitize, syntax
 from postkeep.protocols.sasl import Challenge, Exchange, Fault, SaslError
 from postkeep.protocols.smtp import parameters
 from postkeep.protocols.smtp.authentication import REPLIES, failed, verify
-from postkeep.protocols.smtp.codec import parse_command, parse_path
+from postkeep.protocols.smtp.codec import is_path, parse_command, parse_path
 from postkeep.protocols.smtp.data import DataPhase
 from postkeep.protocols.smtp.link import SmtpLink
 from postkeep.protocols.smtp.reader import CommandTooLong
@@ -105,6 +105,8 @@ class SmtpConnection(SmtpLink):
     def _getaddr(self, arg: str) -> tuple[str | None, str | None]:
         found: tuple[str | None, str | None] | None = parse_path(arg)
         if found is None:
+            if arg and not is_path(arg):
+                return None, None
             try:
                 found = super()._getaddr(arg)
             except Exception:
