@@ -27,6 +27,11 @@ PasswordAuthentication no
 KbdInteractiveAuthentication no
 """
 
+_GIVEN_AGAIN = (
+    "Deployment: the host gave this machine its passwords once more, and does so at each start. They were "
+    "wiped; clear the passwords in this VM's vApp options (or its guestinfo parameters)."
+)
+
 SetUpFunction = Callable[[SetUp], Awaitable[None]]
 """The agent's set-up of a new machine. Raises HostError with what to do."""
 
@@ -72,11 +77,35 @@ class Deployment:
         trouble += [f"Deployment: there is no property {key}." for key in said.ignored]
         return Heard(said, tuple(trouble))
 
+    def _wipe_again(self) -> Sequence[str]:
+        """vCenter writes the OVF environment anew at each power-on, for every local user to read.
+
+        Before the engine and all that talks to the network start.
+        """
+        said, _ = read_all(self._sources, self._declarations, Reader(()), lambda _: None)
+        found = said.given & {one.name for one in self._declarations.values() if one.secret}
+        notices = self._wipe()
+        if found and not notices:
+            notices = [_GIVEN_AGAIN]
+        for text in notices:
+            self._say(text)
+        return notices
+
+    def _wipe(self) -> list[str]:
+        """What could not be wiped, for the console."""
+        left = wipe_all(self._sources, self._declarations)
+        return [f"Deployment: the passwords could not be wiped; {advice}." for advice in left]
+
     # --- before the network
 
     async def apply(self, instance: str) -> Sequence[str]:
-        """All but the set-up and SSH, which need network and engine. What is to be noted."""
-        if self._memory.applied == instance or self._by_hand():
+        """All but the set-up and SSH, which need network and engine. What is to be noted.
+
+        Of a deployment that was heeded only the passwords are looked for.
+        """
+        if self._memory.applied == instance:
+            return self._wipe_again()
+        if self._by_hand():
             return ()
         said, _ = await self._hear()
         if not said.given:
@@ -169,8 +198,7 @@ class Deployment:
                 self._memory.notify(PROPERTIES, trouble)
                 return
             trouble += await self._set_up(heard.said.properties, set_up)
-        for advice in wipe_all(self._sources, self._declarations):
-            trouble.append(f"Deployment: the passwords could not be wiped; {advice}.")
+        trouble += self._wipe()
         for text in trouble:
             self._say(text)
         self._memory.notify(PROPERTIES, trouble)

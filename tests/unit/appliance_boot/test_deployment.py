@@ -1,5 +1,6 @@
 """Unattended set-up: all, some or wrong properties; once for each machine; no secret is left anywhere."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from postkeep_appliance.boot.deployment import Deployment
 from postkeep_appliance.boot.identity import KEYS_ONLY
 from postkeep_appliance.boot.memory import Memory
 from postkeep_appliance.guestinfo.declarations import load
-from postkeep_appliance.guestinfo.rpctool import RpcTool
+from postkeep_appliance.guestinfo.rpctool import Output, RpcTool
 from postkeep_appliance.guestinfo.sources import OvfVariable, PlainVariables
 from postkeep_appliance.host.dryrun import DryRunHost
 from postkeep_appliance.host.port import HostError
@@ -85,6 +86,14 @@ class World:
         return b"\n".join([*self.tool.values.values(), *files, *state, said]).decode("utf-8", "replace")
 
 
+def _read_only(world: World) -> Callable[[str], Output | None]:
+    """The hypervisor answers what is asked and lets nothing be set."""
+    before = world.tool.trouble
+    return lambda words: (
+        Output(1, b"", b"Permission denied\n") if words.startswith("info-set") else before(words)
+    )
+
+
 async def test_all_of_it(tmp_path: Path) -> None:
     world = World(tmp_path, WHOLE)
     assert await world.start() == ()
@@ -122,6 +131,32 @@ async def test_heeded_once(tmp_path: Path) -> None:
     assert not world.host.machine.ssh
     assert world.host.machine.password == "geheim-root"
     assert len(world.calls) == 1
+
+
+async def test_passwords_that_the_host_gives_again_at_a_later_start_are_wiped_and_told(
+    tmp_path: Path,
+) -> None:
+    """vCenter writes the OVF environment anew at each power-on; any user of the machine can read it."""
+    world = World(tmp_path, WHOLE)
+    assert await world.start() == ()
+    for _ in range(2):
+        world.tool.values[OVF] = ovf_environment(WHOLE)
+        (notice,) = await world.before_network()
+        assert "vApp options" in notice
+        assert "geheim" not in world.everything()
+        assert await world.after_network() == ()
+    world.tool.values[OVF] = ovf_environment(WHOLE | {"administrator_password": "", "root_password": ""})
+    assert await world.before_network() == []
+
+
+async def test_passwords_that_come_again_and_cannot_be_wiped_are_told(tmp_path: Path) -> None:
+    world = World(tmp_path, WHOLE)
+    await world.start()
+    world.tool.values[OVF] = ovf_environment(WHOLE)
+    world.tool.trouble = _read_only(world)
+    assert await world.before_network() == [
+        "Deployment: the passwords could not be wiped; remove the passwords from the virtual machine's vApp options."
+    ]
 
 
 async def test_heeded_again_for_a_copy_which_keeps_its_data(tmp_path: Path) -> None:
@@ -329,14 +364,7 @@ async def test_a_power_cut_after_the_set_up_before_the_wiping(tmp_path: Path) ->
 
 async def test_secrets_that_cannot_be_wiped_are_told_where_they_lie(tmp_path: Path) -> None:
     world = World(tmp_path, WHOLE)
-    refuse = world.tool.trouble
-
-    def read_only(words: str):  # type: ignore[no-untyped-def]
-        from postkeep_appliance.guestinfo.rpctool import Output
-
-        return Output(1, b"", b"Permission denied\n") if words.startswith("info-set") else refuse(words)
-
-    world.tool.trouble = read_only
+    world.tool.trouble = _read_only(world)
     assert await world.start() == (
         "Deployment: the passwords could not be wiped; remove the passwords from the virtual machine's vApp options.",
     )
