@@ -167,6 +167,7 @@ def demo(port_offset: int, data: Path) -> None:
     from postkeep.services.setup import is_set_up
 
     data = data.absolute()
+    become_owner(data)
 
     async def work() -> None:
         if is_set_up(data, SystemFiles()):

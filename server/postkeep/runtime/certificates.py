@@ -166,7 +166,7 @@ class Certificates:
         return found
 
     def _read(self, path: Path) -> bytes:
-        fd = self._files.open(path, os.O_RDONLY)
+        fd = self._files.open(path, os.O_RDONLY | os.O_NONBLOCK)  # of a FIFO nobody would come to write
         try:
             return self._files.pread(fd, _SIZE_LIMIT, 0)
         finally:

@@ -78,9 +78,12 @@ def write_all(files: Files, fd: int, data: bytes | bytearray | memoryview) -> No
 
 
 def replace_atomically(files: Files, path: Path, data: bytes, mode: int = 0o600) -> None:
-    """`path` holds either its old bytes or all of `data`, durable on return, whatever happens between."""
+    """`path` holds either its old bytes or all of `data`, durable on return, whatever happens between.
+
+    A symbolic link in the place of the temporary file is not followed: OSError.
+    """
     temporary = path.with_name(path.name + ".new")
-    fd = files.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    fd = files.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
     try:
         write_all(files, fd, data)
         files.fdatasync(fd)

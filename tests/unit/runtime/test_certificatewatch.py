@@ -1,6 +1,7 @@
 """New certificates while the engine runs: noticed, taken whole, and refused when they are broken."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -122,6 +123,16 @@ async def test_a_folder_emptied_leaves_the_old_one_in_use(world: World, days: in
     assert world.certificates.server_context() is before
     assert "has no certificate that can be used: the one in use stays" in world.errors[0]
     assert not list(world.folder.iterdir())  # nothing is made behind the administrator's back
+
+
+async def test_attack_a_fifo_among_the_files_holds_nobody(world: World) -> None:
+    for name in ("pipe.crt", "pipe.key"):
+        os.mkfifo(world.folder / name)
+    world.put("hand")
+    before = world.certificates.server_context()
+    await world.look()
+    assert "pipe.crt cannot be used" in world.errors[0]
+    assert world.certificates.server_context() is not before
 
 
 async def test_a_second_pair_broken_harms_no_other(world: World) -> None:
