@@ -22,7 +22,8 @@ PROPERTIES = "properties"
 _AUTHORIZED_KEYS = "root/.ssh/authorized_keys"
 _KEYS_ONLY_TEXT = """\
 # The deployment gave a key for root and no password: root still has the documented first one, which must open
-# nothing from the network. Remove this file, and restart ssh, to allow passwords again.
+# nothing from the network. To allow passwords again: change it on the console, then remove this file and
+# restart ssh (which does not start without this file before).
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 """
