@@ -58,8 +58,8 @@ def add_checksums(
             )
             return False
         _log.info("the database gets page checksums (%d MiB are copied, once)", octets >> 20)
-        with _progress(connection, path.parent, octets, monotonic):
-            copy_sound(files, connection, path.parent / NEW)
+        if not _copied(files, connection, path, octets, monotonic):
+            return False
         busy = not _empty_wal(connection)
     except BaseException:
         connection.close()
@@ -77,6 +77,26 @@ def add_checksums(
     files.rename(path.parent / NEW, path)
     files.sync_dir(path.parent)
     _log.info("the database has page checksums")
+    return True
+
+
+def _copied(
+    files: Files, connection: apsw.Connection, path: Path, octets: int, monotonic: Callable[[], float]
+) -> bool:
+    """False, told: a page is damaged. Then what is sound is served as before, and a rebuild gives checksums."""
+    try:
+        with _progress(connection, path.parent, octets, monotonic):
+            copy_sound(files, connection, path.parent / NEW)
+    except apsw.Error as error:
+        if not checksums.is_damage(error):
+            raise
+        _log.error(
+            "the database gets no page checksums, since it is damaged (%s): see `postkeep verify`, then make"
+            " a new one with `postkeep rebuild`",
+            error,
+        )
+        remove_new(files, path.parent)
+        return False
     return True
 
 

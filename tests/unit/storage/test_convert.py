@@ -192,3 +192,28 @@ async def test_a_wal_damaged_in_the_middle_is_refused_before_the_copy_takes_its_
         await open_store(tmp_path / "crashed")
     assert log.read_bytes() == bytes(octets)
     assert reserved(tmp_path / "crashed") == 0
+
+
+async def test_an_old_database_with_a_damaged_page_is_served_as_it_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await old_store(tmp_path)
+    path = tmp_path / database.NAME
+    connection = apsw.Connection(str(path), vfs="unix")
+    leaf = connection.execute(
+        "SELECT max(pageno) FROM dbstat WHERE name = 'structure' AND pagetype = 'leaf'"
+    ).get
+    connection.close()
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    octets = bytearray(path.read_bytes())
+    octets[(leaf - 1) * checksums.PAGE_SIZE] = 0x77  # no kind of page
+    path.write_bytes(octets)
+    store = await open_store(tmp_path)
+    try:
+        assert len((await contents(store, ALICE))["INBOX"]) == 30
+    finally:
+        await store.close()
+    assert reserved(tmp_path) == 0
+    assert not (tmp_path / convert.NEW).exists()
+    assert "gets no page checksums, since it is damaged" in caplog.text
