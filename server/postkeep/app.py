@@ -26,7 +26,7 @@ from postkeep.runtime.clock import Clock, SystemClock
 from postkeep.runtime.limits import ConnectionLimiter
 from postkeep.runtime.listeners import Listeners
 from postkeep.runtime.memory import give_back_big_blocks, resident
-from postkeep.runtime.systemd import ServiceManager
+from postkeep.runtime.systemd import STOP_LIMIT, ServiceManager
 from postkeep.services import settingchecks
 from postkeep.services.control import ServiceControl
 from postkeep.storage.compaction import Compactor
@@ -245,7 +245,7 @@ async def serve(
             await ending.wait()
         finally:
             manager.stopping("finishing what is under way")
-            with manager.patience("finishing what is under way"):
+            with manager.patience("finishing what is under way", STOP_LIMIT):
                 await engine.stop()
     finally:
         manager.close()

@@ -70,6 +70,8 @@ class Certificates:
         self._clock = clock
         self._report = report or (lambda text: None)
         self._all: list[Certificate] = []
+        self.read_at: tuple[tuple[str, int, int, int], ...] = ()
+        """The `fingerprint` of what `load` has read."""
         files.mkdir(folder)
         self.load()
 
@@ -87,9 +89,12 @@ class Certificates:
 
     def load(self) -> None:
         """Read the folder. Raises OSError when a first certificate cannot be written."""
+        self.read_at = self.fingerprint()  # before: what changes meanwhile is to be read again
         found = self._read_all(self._report)
         if not any(one.not_after > self._clock.now() for one in found):
-            made = self._read_pair(self._make_self_signed(), self._report)
+            path = self._make_self_signed()
+            self.read_at = self.fingerprint()
+            made = self._read_pair(path, self._report)
             found = [one for one in found if one.path != made.path] + [made]
         self.use(found)
 

@@ -26,7 +26,7 @@ class CertificateWatch:
         self._certificates = certificates
         self._clock = clock
         self._logs = logs
-        self._seen = certificates.fingerprint()
+        self._seen = certificates.read_at
         self._wake = asyncio.Event()
         self._forced = False
         self._task: asyncio.Task[None] | None = None

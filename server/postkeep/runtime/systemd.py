@@ -15,6 +15,8 @@ _EXTENSION = 60.0
 """Seconds of start-up time asked for at once, twice as long as the pause between two requests."""
 START_LIMIT = 3_600.0
 """Seconds after which a start is no longer called slow but hung: no more time is asked for then."""
+STOP_LIMIT = 120.0
+"""The same of a stop. The watchdog sleeps by then, and a host that is switched off waits for it."""
 _STATUS_LIMIT = 300
 _SEND_SECONDS = 1.0
 

@@ -5,8 +5,8 @@ accepted. The file is then renamed to mail/NNNNNNNN.arriving (durable before the
 NNNNNNNN.pack. What a crash leaves in spool/ or as .arriving without a commit is removed at start.
 
 While the message comes in, full blocks are compressed and written by a worker thread, one after the other
-under the file's lock; whoever needs them done (the next block but AHEAD, the end) does what is left itself
-under the same lock, so nobody waits for a worker that is not at work. From `end` on the file belongs to one
+under the file's lock; whoever needs them done (the next block but AHEAD, the end) does itself what is too
+much, under the same lock, so nobody waits for a worker that is not at work. From `end` on the file belongs to one
 thread at a time: the worker that scans it, then (see Delivery) the writer.
 """
 
@@ -94,20 +94,24 @@ class SpoolFile:
             except RuntimeError as error:
                 raise StorageFailed("the store is closed") from error
             return
-        self._write_waiting()  # the workers do not keep up: so the sender has to wait
+        self._write_waiting(AHEAD)  # the workers do not keep up: so the loop has to do it
         if self._failure is not None:
             raise self._failure
 
-    def _write_waiting(self) -> None:
-        """Any thread: all blocks that wait, in order."""
-        with self._lock:
-            while self._waiting and not self._gone and self._failure is None:
+    def _write_waiting(self, leave: int = 0) -> None:
+        """Any thread: the blocks that wait, in order, but `leave`. The lock is let go after each, so that the
+        loop waits for one block of a slow disk at most."""
+        while True:
+            with self._lock:
+                if self._gone:
+                    self._discard()
+                    return
+                if len(self._waiting) <= leave or self._failure is not None:
+                    return
                 try:
                     self._write_block(self._waiting.popleft())
                 except Exception as error:
                     self._failure = translate(error)  # for `write` or `end`: nothing may follow a lost block
-            if self._gone:
-                self._discard()
 
     def _write_block(self, block: bytearray) -> None:
         self._hash.update(block)

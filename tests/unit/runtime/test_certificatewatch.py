@@ -125,6 +125,15 @@ async def test_a_folder_emptied_leaves_the_old_one_in_use(world: World, days: in
     assert not list(world.folder.iterdir())  # nothing is made behind the administrator's back
 
 
+async def test_a_pair_changed_while_the_engine_started_is_taken(world: World) -> None:
+    before = world.certificates.server_context()
+    world.put("hand")
+    logs: Any = SimpleNamespace(error=SimpleNamespace(write=print), operations=SimpleNamespace(write=print))
+    world.watch = CertificateWatch(world.certificates, world.clock, logs)
+    await world.look()
+    assert world.certificates.server_context() is not before
+
+
 async def test_attack_a_fifo_among_the_files_holds_nobody(world: World) -> None:
     for name in ("pipe.crt", "pipe.key"):
         os.mkfifo(world.folder / name)
