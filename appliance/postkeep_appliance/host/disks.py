@@ -3,11 +3,12 @@
 import json
 import os
 import shutil
+import stat
 from pathlib import Path
 from typing import Any
 
 from postkeep_appliance.api.types import Disk, Space
-from postkeep_appliance.host.files import read_small, write_atomically
+from postkeep_appliance.host.files import read_small, remove, sync_folder, write_atomically
 from postkeep_appliance.host.port import HostError, Invalid, Say
 from postkeep_appliance.host.run import Runner
 
@@ -20,6 +21,10 @@ _WORTH = 8 << 20
 _LONG = 3600.0
 _TRY = "run/postkeep-agent/store"
 """Where a new store is filled, in the agent's own mount namespace, before it is taken into use."""
+_FILLING = ".filling"
+"""Lies on a disk that we fill, from before the first octet is copied until it is in use: only such a half
+copy of ours may be written over. What lies on any other disk is somebody's mail."""
+_DATABASE = "postkeep.db"
 _UNIT = f"""# Written by the appliance's console.
 [Unit]
 Description=Disk of the mail store
@@ -203,7 +208,10 @@ class DebianDisks:
         await self._run(["mkfs.ext4", "-q", "-m", "1", "-L", STORE_LABEL, device], seconds=600)
 
     async def _fill(self, device: str, say: Say) -> None:
-        """Copies what is in the store; mounted for us alone, so that nobody sees half of it."""
+        """Copies what is in the store; mounted for us alone, so that nobody sees half of it.
+
+        A disk that held a store before keeps what it holds, and is refused when there is mail here too.
+        """
         place, store = self._root / _TRY, self._root / STORE
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         say("What is in the store moves to the disk", 1, 4)
@@ -211,17 +219,62 @@ class DebianDisks:
         try:
             old = self._root / f"{STORE}.before-disk"
             source = old if old.exists() else store
-            if source.is_dir():
+            if source.is_dir() and _may_copy(source, place):
+                _mark(place)
                 await self._run(["cp", "-a", "-T", str(source), str(place)], seconds=_LONG)
             await self._run(["chown", "postkeep:postkeep", str(place)])
             await self._run(["chmod", "0700", str(place)])
             say("What was copied is written to the disk", 2, 4)
             await self._run(["sync", "-f", str(place)], seconds=600)
+        except OSError as error:
+            raise HostError(f"{device} cannot be used: {error.strerror or error}") from error
         finally:
             await self._run(["umount", str(place)])
 
     def _tidy(self) -> None:
+        """The disk is in use: what was needed to do it again goes: first the mark, the dangerous one."""
+        try:
+            remove(self._root / STORE / _FILLING)
+        except OSError as error:
+            raise HostError(f"{_FILLING} cannot be removed from the store: {error.strerror}") from error
         shutil.rmtree(self._root / f"{STORE}.before-disk", ignore_errors=True)
+
+
+def _may_copy(source: Path, target: Path) -> bool:
+    """Whether `source` is to be copied onto the disk at `target`. Raises Invalid when both hold mail."""
+    marked = _is_marked(target)
+    if marked or not set(os.listdir(target)) - {"lost+found"}:
+        # A half copy of nothing is none: whatever has the database is the store.
+        return not (marked and (target / _DATABASE).exists() and not (source / _DATABASE).exists())
+    if (source / _DATABASE).exists():
+        raise Invalid(
+            "store",
+            f"This disk holds a mail store already, and so does /{STORE}: neither is written over. "
+            "Choose an empty disk, or move one of the two stores away.",
+        )
+    return False
+
+
+def _is_marked(target: Path) -> bool:
+    """The mark counts only when root made it: the engine's user owns the folder it lies in."""
+    try:
+        found = os.lstat(target / _FILLING)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
+
+
+def _mark(target: Path) -> None:
+    if _is_marked(target):
+        return
+    fd = os.open(
+        target / _FILLING, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+    )
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    sync_folder(target)
 
 
 def _role(block: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Growth and the store's disk on a Debian machine (APP-5): what is run, in which order, and what is not."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -282,3 +283,90 @@ async def test_a_second_store_is_refused(world: World) -> None:
         await world.disks.use_as_store("/dev/sdc", world.say)
     await world.disks.use_as_store("/dev/sdb", world.say)
     assert world.changes() == []
+
+
+# --- a disk that held a store before
+
+
+OLD_STORE = _block("/dev/sdb", fstype="ext4", label="postkeep-store")
+
+
+def _copy(argv: list[str]) -> None:
+    subprocess.run(argv, check=True)
+
+
+async def test_a_store_on_the_disk_is_not_written_over_by_the_one_here(world: World) -> None:
+    world.blocks(SDA, OLD_STORE)
+    world.run.effects["cp"] = _copy
+    there = put(world.root, "run/postkeep-agent/store/postkeep.db", "five years of mail")
+    put(world.store, "postkeep.db", "of a set-up that failed")
+    with pytest.raises(Invalid, match="neither is written over") as caught:
+        await world.disks.use_as_store("/dev/sdb", world.say)
+    assert caught.value.field == "store"
+    assert there.read_text() == "five years of mail"
+    assert (world.store / "postkeep.db").read_text() == "of a set-up that failed"
+    assert world.run.lines[-1].startswith("umount")
+    assert not (world.root / "etc/systemd/system" / MOUNT_UNIT).exists()
+
+
+async def test_a_store_on_the_disk_is_taken_as_it_is_when_there_is_none_here(world: World) -> None:
+    world.blocks(SDA, OLD_STORE)
+    world.run.effects["cp"] = _copy
+    there = put(world.root, "run/postkeep-agent/store/logs/mail.log", "old")
+    put(world.root, "run/postkeep-agent/store/postkeep.db", "five years of mail")
+    put(world.store, "logs/mail.log", "new")
+    await world.disks.use_as_store("/dev/sdb", world.say)
+    assert there.read_text() == "old"
+    assert not any(line.startswith("cp") for line in world.run.lines)
+    assert not (there.parent.parent / ".filling").exists()
+    assert world.said[-1] == "The store has its disk"
+
+
+async def test_a_half_copy_of_ours_is_marked_from_the_first_octet_and_done_again(world: World) -> None:
+    world.blocks(SDA, _block("/dev/sdb"))
+    place = world.root / "run/postkeep-agent/store"
+    put(world.root, "run/postkeep-agent/store/lost+found/x", "")
+
+    def cut(argv: list[str]) -> None:
+        assert (place / ".filling").stat().st_mode & 0o777 == 0o600
+        (place / "postkeep.db").write_text("half")
+
+    world.run.effects["cp"] = cut
+    world.run.say("cp", status=1, err="the power is gone")
+    put(world.store, "postkeep.db", "whole")
+    with pytest.raises(HostError):
+        await world.disks.use_as_store("/dev/sdb", world.say)
+    world.blocks(SDA, OLD_STORE)
+    del world.run.answers["cp"]
+    world.run.effects["cp"] = _copy
+
+    def mounted(argv: list[str]) -> None:
+        place.rename(world.root / "disk")
+        world.store.rmdir()
+        (world.root / "disk").rename(world.store)
+
+    world.run.effects["systemctl enable"] = mounted
+    await world.disks.use_as_store("/dev/sdb", world.say)
+    assert (world.store / "postkeep.db").read_text() == "whole"
+    assert not (world.store / ".filling").exists()  # in use: from now on it is mail
+
+
+@pytest.mark.parametrize("planted", ["link", "folder", "another's"])
+async def test_a_mark_that_root_did_not_make_counts_for_nothing(world: World, planted: str) -> None:
+    """The engine's user owns the store: it must not have root write over, or through, what it planted."""
+    world.blocks(SDA, OLD_STORE)
+    there = put(world.root, "run/postkeep-agent/store/postkeep.db", "five years of mail")
+    mark = there.with_name(".filling")
+    if planted == "link":
+        mark.symlink_to(there)
+    elif planted == "folder":
+        mark.mkdir()
+    else:
+        if os.geteuid() != 0:
+            pytest.skip("only root can give a file away")
+        mark.touch()
+        os.chown(mark, 4711, 4711)
+    put(world.store, "postkeep.db", "x")
+    with pytest.raises(Invalid, match="neither is written over"):
+        await world.disks.use_as_store("/dev/sdb", world.say)
+    assert not any(line.startswith("cp") for line in world.run.lines)
