@@ -41,13 +41,15 @@ _ASIDE = ("-wal", "-shm", "-journal")
 
 
 class Upgraded(NamedTuple):
-    """Schemas before and after, whether anything was done, messages in the store, what is kept of the old."""
+    """Schemas before and after, whether anything was done, messages in the store, what is kept of the old,
+    problems that it had before."""
 
     before: int
     after: int
     changed: bool
     messages: int
     kept: Path | None
+    older: int = 0
 
     def __str__(self) -> str:
         if not self.changed:
@@ -55,6 +57,11 @@ class Upgraded(NamedTuple):
         return (
             f"schema {self.before} → {self.after}, {self.messages} messages checked; the old database is kept"
             f" as {BEFORE} until the engine has started"
+            + (
+                f"; {self.older} problems that it had before are left: see `postkeep verify`"
+                if self.older
+                else ""
+            )
         )
 
 
@@ -136,7 +143,7 @@ class Upgrade:
             report = self._migrate(before, facts)
             self._swap()
             write_marker(self._files, self._folder, target)
-            return Upgraded(before, target, True, report.messages, self._before)
+            return Upgraded(before, target, True, report.messages, self._before, len(report.problems))
 
     def back(self) -> int:
         with self._locked():
@@ -230,16 +237,25 @@ class Upgrade:
         return report
 
     def _verify(self) -> Report:
-        report = Verification(
-            self._folder, None, self._files, self._vfs, Pace(), self._tell, name=COPY, quick=True
-        ).run()
-        if not report.clean:
-            first = report.problems[0]
+        """What is wrong now and was not before. Old damage is no reason to stay with an old version: the
+        engine serves around it, and only the new one may be able to mend it."""
+        report = self._look(COPY)
+        if report.clean:
+            return report
+        old = {(one.kind, one.text) for one in self._look(database.NAME).problems}
+        new = [one for one in report.problems if (one.kind, one.text) not in old]
+        if new or report.more:
+            first = (new or report.problems)[0]
             raise StorageFailed(
-                f"{len(report.problems) + report.more} problems after the migration, nothing was changed;"
+                f"{len(new) + report.more} problems after the migration, nothing was changed;"
                 f" first: {first.kind}: {first.text}. See `postkeep verify`: they may be older"
             )
         return report
+
+    def _look(self, name: str) -> Report:
+        return Verification(
+            self._folder, None, self._files, self._vfs, Pace(), self._tell, name=name, quick=True
+        ).run()
 
     def _swap(self) -> None:
         fd = self._files.open(self._copy, os.O_RDWR)

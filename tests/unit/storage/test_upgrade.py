@@ -8,7 +8,7 @@ from pathlib import Path
 
 import apsw
 import pytest
-from postkeep.domain.errors import NotFound, StorageFailed, StorageFull, StoreTooNew
+from postkeep.domain.errors import DatabaseDamaged, NotFound, StorageFailed, StorageFull, StoreTooNew
 from postkeep.storage import database
 from postkeep.storage.migrations import MIGRATIONS
 from postkeep.storage.store import MailStore
@@ -115,6 +115,10 @@ FAILING = {
     "forgets packs": "UPDATE pack SET length = 10",
     "wrong counters": "UPDATE mailbox SET unseen = unseen + 1",
 }
+CHANGES_MAIL = {
+    "loses a mailbox without mail": "DELETE FROM mailbox WHERE id = (SELECT max(id) FROM mailbox)",
+    "sets changes back": "UPDATE mailbox SET modseq = modseq - 1 WHERE modseq > 1",
+}
 
 
 @pytest.mark.parametrize("kind", FAILING)
@@ -130,6 +134,34 @@ async def test_a_migration_that_goes_wrong_changes_nothing(tmp_path: Path, kind:
     await store.close()
 
 
+@pytest.mark.parametrize("kind", CHANGES_MAIL)
+async def test_a_migration_that_changes_the_mail_itself_is_refused(tmp_path: Path, kind: str) -> None:
+    """Though what comes out agrees in itself."""
+    folder = await filled(tmp_path)
+    before = (folder / database.NAME).read_bytes()
+    with pytest.raises(StorageFailed, match="changed the mail itself"):
+        await upgrade(folder, migrations=(*MIGRATIONS, CHANGES_MAIL[kind]))
+    assert (folder / database.NAME).read_bytes() == before
+
+
+async def test_a_wal_damaged_in_the_middle_is_refused_and_kept(tmp_path: Path) -> None:
+    folder = tmp_path / "crashed"
+    (tmp_path / "old").mkdir()
+    writer = database.open_writer(await old_store(tmp_path / "old") / database.NAME)
+    writer.pragma("wal_autocheckpoint", 0)
+    for number in range(6):
+        writer.execute("INSERT INTO meta (key, value) VALUES (?, 1)", (f"acknowledged{number}",))
+    shutil.copytree(tmp_path / "old", folder, ignore=shutil.ignore_patterns("*-shm", "lock"))
+    writer.close()
+    log = folder / f"{database.NAME}-wal"
+    octets = bytearray(log.read_bytes())
+    octets[32 + (24 + 4096) + 24 + 100] ^= 1  # in the second frame
+    log.write_bytes(octets)
+    with pytest.raises(DatabaseDamaged, match="frame 2"):
+        await upgrade(folder)
+    assert log.read_bytes() == bytes(octets)
+
+
 async def test_without_room_nothing_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = await old_store(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1 << 20))
@@ -139,13 +171,21 @@ async def test_without_room_nothing_is_begun(tmp_path: Path, monkeypatch: pytest
     assert not (folder / COPY).exists()
 
 
-async def test_a_damaged_store_is_told_and_left_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["pack", "counter"])
+async def test_old_damage_does_not_keep_a_store_from_a_new_version(tmp_path: Path, damage: str) -> None:
     folder = await old_store(tmp_path)
-    (pack,) = (folder / "mail").glob("*.pack")
-    os.truncate(pack, 100)
-    with pytest.raises(StorageFailed, match="problems after the migration, nothing was changed"):
-        await upgrade(folder)
-    assert look(folder, "PRAGMA user_version") == 1
+    if damage == "pack":
+        (pack,) = (folder / "mail").glob("*.pack")
+        os.truncate(pack, 100)
+    else:
+        connection = database.open_writer(folder / database.NAME)
+        connection.execute("UPDATE mailbox SET unseen = unseen + 1 WHERE id = 1")
+        connection.close()
+    done = await upgrade(folder)
+    assert done.changed
+    assert done.older > 0
+    assert "problems that it had before are left" in str(done)
+    assert look(folder, "PRAGMA user_version") == NOW
 
 
 async def test_an_engine_on_the_store_keeps_it(tmp_path: Path) -> None:
