@@ -102,7 +102,7 @@ class FirstStart:
             found = next((disk for disk in await self._disks.disks() if disk.device == store), None)
             if found is None:
                 raise Invalid("store", f"There is no disk {store[:40]}.")
-            # "store": of a try that was cut off, then it is filled again, or with a store of before, then that
+            # "store": of a try that was cut off, it is filled again then, or with a store of before: that
             # is kept; the host tells them apart and refuses when there is mail on both sides.
             if found.role not in ("empty", "store"):
                 raise Invalid("store", f"{store} is not empty: something of somebody may be on it.")

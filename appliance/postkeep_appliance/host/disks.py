@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import stat
 from pathlib import Path
@@ -25,13 +26,14 @@ _FILLING = ".filling"
 """Lies on a disk that we fill, from before the first octet is copied until it is in use: only such a half
 copy of ours may be written over. What lies on any other disk is somebody's mail."""
 _DATABASE = "postkeep.db"
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _UNIT = f"""# Written by the appliance's console.
 [Unit]
 Description=Disk of the mail store
 Before=postkeep.service
 
 [Mount]
-What=/dev/disk/by-label/{STORE_LABEL}
+What=%s
 Where=/{STORE}
 Type=ext4
 Options=noatime,nodev,nosuid,noexec
@@ -180,8 +182,9 @@ class DebianDisks:
         if not (block.get("fstype") == "ext4" and block.get("label") == STORE_LABEL):
             await self._make_file_system(device, block, say)
         await self._fill(device, say)
+        unit = _UNIT % f"/dev/disk/by-uuid/{await self._uuid(device)}"
         try:
-            write_atomically(self._root / "etc/systemd/system" / MOUNT_UNIT, _UNIT.encode())
+            write_atomically(self._root / "etc/systemd/system" / MOUNT_UNIT, unit.encode())
         except OSError as error:
             raise HostError(f"The unit of the store's disk cannot be written: {error.strerror}") from error
         say("The disk is taken into use", 3, 4)
@@ -206,6 +209,14 @@ class DebianDisks:
             )
         say(f"A file system is made on {device}", 0, 4)
         await self._run(["mkfs.ext4", "-q", "-m", "1", "-L", STORE_LABEL, device], seconds=600)
+
+    async def _uuid(self, device: str) -> str:
+        """Of its file system, from the disk itself. Two disks may have one label, but not one UUID."""
+        said = await self._run(["blkid", "--probe", "-o", "value", "-s", "UUID", device], check=False)
+        found = said.out.strip()
+        if said.status != 0 or not _UUID.fullmatch(found):
+            raise HostError(f"The file system on {device} has no UUID that can be read; nothing was changed.")
+        return found
 
     async def _fill(self, device: str, say: Say) -> None:
         """Copies what is in the store; mounted for us alone, so that nobody sees half of it.

@@ -14,6 +14,7 @@ from tests.support.agentbench import Recorder, put
 
 GIB = 1 << 30
 SECTORS = GIB // 512
+UUID = "0b3ab2a4-2c7e-4f0c-9a51-3d6b6c1f7e90"
 
 
 def _block(path: str, size: int = 64 * GIB, **more: Any) -> dict[str, Any]:
@@ -45,6 +46,7 @@ class World:
         self.store.mkdir(parents=True)
         self.run.say("findmnt", status=1)
         self.run.say("blkid", status=2)
+        self.run.say("blkid --probe -o value -s UUID", f"{UUID}\n")
 
     def say(self, text: str, done: int, total: int) -> None:
         self.said.append(text)
@@ -216,7 +218,7 @@ async def test_an_empty_disk_becomes_the_store(world: World) -> None:
         f"systemctl enable --now {MOUNT_UNIT}",
     ]
     unit = (world.root / "etc/systemd/system" / MOUNT_UNIT).read_text()
-    assert "What=/dev/disk/by-label/postkeep-store\n" in unit
+    assert f"What=/dev/disk/by-uuid/{UUID}\n" in unit  # a second disk may have the same label
     assert "Where=/var/lib/postkeep/store\n" in unit
     assert not world.store.with_name("store.before-disk").exists()
     assert world.said[-1] == "The store has its disk"
@@ -370,3 +372,14 @@ async def test_a_mark_that_root_did_not_make_counts_for_nothing(world: World, pl
     with pytest.raises(Invalid, match="neither is written over"):
         await world.disks.use_as_store("/dev/sdb", world.say)
     assert not any(line.startswith("cp") for line in world.run.lines)
+
+
+@pytest.mark.parametrize("said", ["", "x\n", f"{UUID}\nOptions=suid", "../sda1"])
+async def test_a_disk_whose_uuid_cannot_be_told_is_not_taken_into_use(world: World, said: str) -> None:
+    world.blocks(SDA, OLD_STORE)
+    world.run.say("blkid --probe -o value -s UUID", said)
+    with pytest.raises(HostError, match="UUID"):
+        await world.disks.use_as_store("/dev/sdb", world.say)
+    assert not (world.root / "etc/systemd/system" / MOUNT_UNIT).exists()
+    assert world.store.is_dir()
+    assert not world.store.with_name("store.before-disk").exists()
