@@ -1,9 +1,9 @@
 """`postkeep rebuild`: a new database when postkeep.db is lost or damaged.
 
-Lost, or beyond use: from the packs alone. Each record names the accounts and mailboxes it was delivered to,
-with date and flags; that is what comes back. What was done later is lost with the database: flags changed since,
-moves and copies, mailboxes without messages, and expunged messages whose octets were not yet reclaimed come
-back. A record that a compaction moved names where its messages were at that time.
+Lost, or beyond use: from the packs alone. Each record names the accounts and mailboxes it went to,
+with date and flags; that is what comes back. What was done later is lost with the database: flags changed
+since, moves and copies, mailboxes without messages; expunged messages whose octets were not yet reclaimed
+come back. A record that a compaction moved names where its messages were at that time.
 
 Damaged: all that can be read is kept and only the rest comes from the packs (rescue.py). Where only pages are
 damaged that hold nothing (free space), the database is copied and nothing is lost.

@@ -105,7 +105,7 @@ async def test_two_engines_never_open_one_store(tmp_path: Path) -> None:
 
 
 async def test_a_damaged_page_hurts_what_lies_in_it_only(tmp_path: Path) -> None:
-    """Attack: a page of the database is overwritten: its mailbox fails clearly, another is served."""
+    """Attack: a page of the database is overwritten: its messages alone are missing."""
     store = await open_store(tmp_path)
     first, second = await inbox(store, "a@example.test"), await inbox(store, "b@example.test")
     for target in (first, second):
@@ -127,8 +127,8 @@ async def test_a_damaged_page_hurts_what_lies_in_it_only(tmp_path: Path) -> None
     data[(child - 1) * 4096 : child * 4096] = b"\x55" * 4096
     path.write_bytes(bytes(data))
     store = await open_store(tmp_path)
-    with pytest.raises(StorageFailed, match="damaged"):
-        await all_rows(store, first.account, first.mailbox)
+    assert 1900 < len(await all_rows(store, first.account, first.mailbox)) < 2000
+    assert store.is_damaged(first.account, first.mailbox)
     assert len(await all_rows(store, second.account, second.mailbox)) == 2000
     await deliver(store, letter("new"), [second])
     await store.close()
