@@ -1,6 +1,7 @@
 """Network settings with confirm-or-roll-back (row CON-4)."""
 
 import asyncio
+import contextlib
 import logging
 
 import msgspec
@@ -21,6 +22,8 @@ from postkeep_appliance.host.clock import Clock, Timer
 from postkeep_appliance.host.port import HostError, NetworkPort, StatePort
 
 CONFIRM_SECONDS = 60
+RETRY_SECONDS = 15
+"""Until an undo that failed is tried again."""
 STATE = "network-pending"
 
 _log = logging.getLogger("postkeep.agent")
@@ -41,7 +44,10 @@ class Network:
         self._state = state
         self._clock = clock
         self._timer: Timer | None = None
-        self._undoing: asyncio.Future[None] | None = None
+        self._undo_turn = asyncio.Lock()
+        self._undo_begun = False
+        """From then on the trial cannot be kept, though it is there until the old settings hold again."""
+        self._expiry: asyncio.Task[None] | None = None
 
     async def recover(self) -> None:
         trial = self._trial()
@@ -85,6 +91,7 @@ class Network:
         settings = netcheck.check(call.adapter, call.settings, others)
         trial = _Trial(call.adapter, self._host.saved(call.adapter))
         self._state.write(STATE, msgspec.json.encode(trial))
+        self._undo_begun = False
         _log.info("network settings of %s are tried by %s", call.adapter, work.caller)
         try:
             work.say(f"The settings of {call.adapter} are tried")
@@ -104,21 +111,42 @@ class Network:
         return Pending(CONFIRM_SECONDS, lost, text)
 
     def _expired(self) -> None:
+        """Does not wait for its turn among the calls: none of them may keep the machine out of reach."""
         trial = self._trial()
         self._timer = None
         if trial is not None:
             _log.warning("network settings of %s were not confirmed in time", trial.adapter)
-            self._undoing = asyncio.ensure_future(self._undo(trial))
+            self._undo_begun = True
+            self._expiry = asyncio.get_running_loop().create_task(self._undo_late(trial))
+
+    async def _undo_late(self, trial: _Trial) -> None:
+        with contextlib.suppress(HostError, OSError):  # logged, and tried again
+            await self._undo(trial)
 
     async def _undo(self, trial: _Trial) -> None:
-        """The state goes last: until the old settings hold again, a restart would do this once more."""
-        self._stop_timer()
-        self._host.restore(trial.adapter, trial.saved)
+        """The state goes last: until the old settings hold again, a restart would do this once more.
+
+        Raises HostError, OSError when they cannot be put back; it is tried again later.
+        """
+        self._undo_begun = True
+        async with self._undo_turn:
+            self._stop_timer()
+            if self._trial() is None:  # the one before has done it
+                return
+            try:
+                self._host.restore(trial.adapter, trial.saved)
+                await self._apply_again(trial)
+                self._state.remove(STATE)
+            except (HostError, OSError) as error:
+                _log.error("the old network settings of %s cannot be put back: %s", trial.adapter, error)
+                self._timer = self._clock.call_later(RETRY_SECONDS, self._expired)
+                raise
+
+    async def _apply_again(self, trial: _Trial) -> None:
         try:
             await self._host.apply(trial.adapter)
         except HostError as error:  # they are on disk and hold from the next boot
             _log.error("the old network settings of %s cannot be applied: %s", trial.adapter, error)
-        self._state.remove(STATE)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -135,6 +163,8 @@ class Network:
 
     async def confirm(self, call: ConfirmNetwork, work: Work) -> Done:
         trial = self._pending()
+        if self._undo_begun:
+            raise Refused("failed", "It is too late to keep these settings: the old ones are being put back.")
         self._stop_timer()
         self._state.remove(STATE)
         _log.info("network settings of %s are kept by %s", trial.adapter, work.caller)

@@ -1,7 +1,10 @@
 """A change of the network that nobody confirms goes back (CON-4)."""
 
+import asyncio
+
 import msgspec
-from postkeep_appliance.agent.network import CONFIRM_SECONDS, STATE
+import pytest
+from postkeep_appliance.agent.network import CONFIRM_SECONDS, RETRY_SECONDS, STATE
 from postkeep_appliance.api.types import (
     Adapters,
     AdapterSettings,
@@ -16,6 +19,7 @@ from postkeep_appliance.api.types import (
 )
 
 from tests.support.agentbench import Bench
+from tests.support.clock import settle
 
 STATIC = AdapterSettings(Addressing(Method.STATIC, "192.0.2.77/24", "192.0.2.1"))
 
@@ -142,6 +146,63 @@ async def test_a_damaged_state_does_not_stop_the_agent() -> None:
     bench.restart_agent()
     await bench.agent.recover()
     assert bench.host.state.read(STATE) is None
+
+
+async def test_what_is_being_undone_cannot_be_kept_any_more() -> None:
+    """networkctl takes its time: the file on disk is the old one already."""
+    bench = await _bench()
+    await bench.ask(SetNetwork("ens192", STATIC), Pending)
+    began, gate = asyncio.Event(), asyncio.Event()
+    apply = bench.host.network.apply
+
+    async def slow(adapter: str) -> None:
+        began.set()
+        await gate.wait()
+        await apply(adapter)
+
+    bench.host.network.apply = slow  # type: ignore[method-assign]
+    await bench.clock.advance(CONFIRM_SECONDS + 1)
+    assert began.is_set()
+    assert (await bench.refusal(ConfirmNetwork())).code == "failed"
+    assert (await bench.refusal(SetNetwork("ens192", STATIC))).code == "busy"
+    gate.set()
+    await settle()
+    assert bench.host.network.settings("ens192") == AdapterSettings()
+    assert bench.host.state.read(STATE) is None
+    bench.host.network.apply = apply  # type: ignore[method-assign]
+    await bench.ask(SetNetwork("ens192", STATIC), Pending)
+    await bench.ask(ConfirmNetwork(), Done)
+    assert bench.host.network.settings("ens192") == STATIC
+
+
+@pytest.mark.parametrize("fault", ["network.restore", "state.remove"])
+async def test_settings_that_cannot_be_put_back_are_tried_again(
+    fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = await _bench()
+    await bench.ask(SetNetwork("ens192", STATIC), Pending)
+    bench.host.faults[fault] = "the disk is full"
+    await bench.clock.advance(CONFIRM_SECONDS + 1)
+    assert "the disk is full" in caplog.text
+    assert (await bench.refusal(ConfirmNetwork())).code == "failed"
+    assert bench.host.state.read(STATE) is not None
+    bench.host.faults.clear()
+    await bench.clock.advance(RETRY_SECONDS + 1)
+    assert bench.host.network.settings("ens192") == AdapterSettings()
+    assert bench.host.state.read(STATE) is None
+
+
+async def test_undone_by_hand_while_the_time_runs_out_is_undone_once() -> None:
+    bench = await _bench()
+    await bench.ask(SetNetwork("ens192", STATIC), Pending)
+    bench.host.faults["network.restore"] = "the disk is full"
+    assert (await bench.refusal(UndoNetwork())).text == "the disk is full"
+    bench.host.faults.clear()
+    await bench.ask(UndoNetwork(), Done)
+    other = AdapterSettings(Addressing(Method.STATIC, "192.0.2.88/24"))
+    await bench.ask(SetNetwork("ens192", other), Pending)
+    await bench.clock.advance(RETRY_SECONDS + 1)  # the second try of the undo before does not touch this one
+    assert bench.host.network.settings("ens192") == other
 
 
 def test_the_state_holds_no_secret_and_is_json() -> None:
