@@ -27,14 +27,17 @@ _FILLING = ".filling"
 copy of ours may be written over. What lies on any other disk is somebody's mail."""
 _DATABASE = "postkeep.db"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_UNIT = f"""# Written by the appliance's console.
+_UNIT = """# Written by the appliance's console.
 [Unit]
 Description=Disk of the mail store
 Before=postkeep.service
+# /etc/fstab would bring this; a unit has to ask for the check itself.
+Requires={fsck}
+After={fsck}
 
 [Mount]
-What=%s
-Where=/{STORE}
+What={device}
+Where=/{store}
 Type=ext4
 Options=noatime,nodev,nosuid,noexec
 
@@ -182,7 +185,7 @@ class DebianDisks:
         if not (block.get("fstype") == "ext4" and block.get("label") == STORE_LABEL):
             await self._make_file_system(device, block, say)
         await self._fill(device, say)
-        unit = _UNIT % f"/dev/disk/by-uuid/{await self._uuid(device)}"
+        unit = _mount_unit(f"/dev/disk/by-uuid/{await self._uuid(device)}")
         try:
             write_atomically(self._root / "etc/systemd/system" / MOUNT_UNIT, unit.encode())
         except OSError as error:
@@ -249,6 +252,12 @@ class DebianDisks:
         except OSError as error:
             raise HostError(f"{_FILLING} cannot be removed from the store: {error.strerror}") from error
         shutil.rmtree(self._root / f"{STORE}.before-disk", ignore_errors=True)
+
+
+def _mount_unit(device: str) -> str:
+    """`device` of plain characters. Hyphens are escaped as systemd-escape(1) does it."""
+    instance = device.lstrip("/").replace("-", "\\x2d").replace("/", "-")
+    return _UNIT.format(device=device, store=STORE, fsck=f"systemd-fsck@{instance}.service")
 
 
 def _may_copy(source: Path, target: Path) -> bool:

@@ -220,6 +220,9 @@ async def test_an_empty_disk_becomes_the_store(world: World) -> None:
     unit = (world.root / "etc/systemd/system" / MOUNT_UNIT).read_text()
     assert f"What=/dev/disk/by-uuid/{UUID}\n" in unit  # a second disk may have the same label
     assert "Where=/var/lib/postkeep/store\n" in unit
+    # As `systemd-escape --path` says it. Without these a store whose power was cut is mounted unchecked.
+    check = f"systemd-fsck@dev-disk-by\\x2duuid-{UUID.replace('-', chr(92) + 'x2d')}.service"
+    assert f"\nRequires={check}\nAfter={check}\n" in unit
     assert not world.store.with_name("store.before-disk").exists()
     assert world.said[-1] == "The store has its disk"
 
