@@ -13,7 +13,14 @@ import uuid
 from pathlib import Path
 
 from postkeep_appliance.host.engine import DATA
-from postkeep_appliance.host.files import read_beneath, read_small, remove, sync_folder, write_atomically
+from postkeep_appliance.host.files import (
+    read_beneath,
+    read_small,
+    remove,
+    remove_beneath,
+    sync_folder,
+    write_atomically,
+)
 from postkeep_appliance.host.port import HostError
 from postkeep_appliance.host.run import Runner
 
@@ -156,11 +163,9 @@ class Identity:
                 if _OWN_CERTIFICATE.fullmatch(name) and await self._is_self_signed(name):
                     # The certificate first, as the engine does it: never one without its key.
                     for one in (name, f"{name.removesuffix('.crt')}.key"):
-                        with contextlib.suppress(FileNotFoundError):
-                            os.unlink(one, dir_fd=directory)
+                        remove_beneath(self._root / DATA, f"{_CERTIFICATES}/{one}")
                 elif re.fullmatch(r"[A-Za-z0-9._-]{1,100}", name):
                     kept.append(name)
-            os.fsync(directory)
         finally:
             os.close(directory)
         if not kept:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from postkeep_appliance.host.files import read_beneath, read_small, remove, write_atomically
+from postkeep_appliance.host.files import read_beneath, read_small, remove_beneath, write_atomically
 from postkeep_appliance.host.port import HostError, Invalid, UnitFacts
 from postkeep_appliance.host.run import ProgramFailed, Runner
 
@@ -175,7 +175,7 @@ class DebianEngine:
                 if path.exists():
                     path.rename(path.with_name(f"{name}.unfinished-{stamp}"))
             for name in _SELF_SIGNED:
-                remove(self._data / name)
+                remove_beneath(self._data, name)  # a link there is the engine's user's doing
         except OSError as error:
             raise HostError(f"{error.filename} cannot be moved away: {error.strerror}") from error
 

@@ -46,6 +46,35 @@ def open_beneath(folder: Path, name: str) -> int:
     No part of `name` may be a symbolic link: `folder` belongs to root, what is below it to a user whom a
     mail could have taken over, and we read with root's rights. A FIFO does not block. Raises OSError.
     """
+    at, last = _walk(folder, name)
+    try:
+        fd = os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=at)
+    finally:
+        os.close(at)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(f"{name!r} is not a regular file")
+    return fd
+
+
+def remove_beneath(folder: Path, name: str) -> None:
+    """folder/name goes, by the rules of `open_beneath`: nothing outside of `folder` is ever removed. Durable;
+    nothing there is fine. Raises OSError."""
+    try:
+        at, last = _walk(folder, name)
+    except FileNotFoundError:
+        return
+    try:
+        os.unlink(last, dir_fd=at)
+        os.fsync(at)
+    except FileNotFoundError:
+        return
+    finally:
+        os.close(at)
+
+
+def _walk(folder: Path, name: str) -> tuple[int, str]:
+    """A descriptor of the folder that the last part of `name` lies in, and that part."""
     parts = Path(name).parts
     if not parts or any(part in ("..", "/") for part in parts):
         raise OSError(f"{name!r} is not below {folder}")
@@ -55,13 +84,10 @@ def open_beneath(folder: Path, name: str) -> int:
             inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
             os.close(at)
             at = inner
-        fd = os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=at)
-    finally:
+    except OSError:
         os.close(at)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise OSError(f"{name!r} is not a regular file")
-    return fd
+        raise
+    return at, parts[-1]
 
 
 def read_beneath(folder: Path, name: str, limit: int, *, tail: bool = False) -> bytes:

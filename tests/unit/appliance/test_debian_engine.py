@@ -97,6 +97,26 @@ def test_an_unfinished_set_up_is_moved_away_and_no_mail_is_touched(world: World)
 # --- what the engine's user could have planted
 
 
+def test_a_link_instead_of_the_certificates_folder_removes_nothing_elsewhere(world: World) -> None:
+    key = put(world.root, "etc/nginx/tls/server.key", "somebody's")
+    certificate = put(world.root, "etc/nginx/tls/server.crt", "somebody's")
+    put(world.data, "mailserver.cfg", "x")
+    (world.data / "sslcert").symlink_to(key.parent)
+    with pytest.raises(HostError, match="sslcert cannot be moved away"):
+        world.engine.undo_init()
+    assert key.exists()
+    assert certificate.exists()
+
+
+def test_a_link_instead_of_the_certificate_goes_itself(world: World) -> None:
+    key = put(world.root, "etc/nginx/tls/server.key", "somebody's")
+    (world.data / "sslcert").mkdir(parents=True)
+    (world.data / "sslcert/server.key").symlink_to(key)
+    world.engine.undo_init()
+    assert key.exists()
+    assert not (world.data / "sslcert/server.key").is_symlink()
+
+
 def test_the_code(world: World) -> None:
     assert world.engine.setup_code() == ""
     put(world.data, "run/setup-code", "K7QF-2M9X\n")
