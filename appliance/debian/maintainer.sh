@@ -51,6 +51,8 @@ stop_engine() { # fails when an engine still holds the folder afterwards
 start_engine() {
   systemd_runs || return 0
   systemctl daemon-reload || true
+  # Starts that failed a moment ago count for another version.
+  systemctl reset-failed postkeep.service 2>/dev/null || true
   deb-systemd-invoke start postkeep.service
 }
 
