@@ -83,6 +83,62 @@ def test_a_strange_marker_refuses_nothing_and_runs_nothing(tmp_path: Path, conte
     subprocess.run(["sh", "-ec", f"{script}refuse_newer_store"], check=True)
 
 
+# --- power cuts and start limits -----------------------------------------------------------------------
+
+
+def function(script: str, name: str) -> str:
+    found = re.search(rf"(?ms)^{name}\(\) \{{.*?^\}}\n", (DEBIAN / script).read_text())
+    assert found is not None, name
+    return found[0]
+
+
+def test_an_engine_that_reached_its_start_limit_starts_again_after_a_rollback(tmp_path: Path) -> None:
+    code = "systemd_runs() { :; }\nsystemctl() { echo $*; }\ndeb-systemd-invoke() { echo $*; }\n"
+    lib = function("maintainer.sh", "start_engine")
+    done = subprocess.run(["bash", "-ec", f"{code}{lib}start_engine"], capture_output=True, text=True)
+    assert done.stdout.splitlines() == [
+        "daemon-reload",
+        "reset-failed postkeep.service",
+        "start postkeep.service",
+    ]
+
+
+def test_a_power_cut_before_the_mark_of_an_upgrade_leaves_the_code(tmp_path: Path) -> None:
+    """After a rollback the code goes, so that dpkg unpacks into nothing: only once .upgrading says so."""
+    code = tmp_path / "postkeep"
+    (code / "venv").mkdir(parents=True)
+    (code / "venv/code").write_text("code")
+    (code / ".rolled-back").write_text("1\n")
+    names = ("keep_old_code", "clear_the_place", "prepare")
+    script = f"CODE={code} UNIT=none\nsay() {{ :; }}\nsync() {{ :; }}\nstop_engine() {{ :; }}\n" + (
+        "copy_configuration() { :; }\n" + "".join(function("postkeep.preinst", name) for name in names)
+    )
+    cut = 'mv() { case $2 in */.upgrading) exit 9 ;; esac; command mv "$@"; }\n'
+    done = subprocess.run(["sh", "-ec", f"{script}{cut}prepare 1"], check=False)
+    assert done.returncode == 9
+    assert (code / "venv/code").exists()
+    for _ in range(2):  # and once more, when power went before the old code was away
+        subprocess.run(["sh", "-ec", f"{script}prepare 1"], check=True)
+        assert (code / ".upgrading").read_text() == "1\n"
+        assert not (code / "venv").exists()
+        assert (code / ".previous/venv/code").exists()
+        assert (code / ".previous/superseded").exists()
+
+
+@pytest.mark.parametrize("mark", [True, False])
+def test_an_aborted_upgrade_brings_the_code_back_when_there_is_none(tmp_path: Path, mark: bool) -> None:
+    (tmp_path / ".previous/venv").mkdir(parents=True)
+    (tmp_path / ".previous/venv/code").write_text("code")
+    if mark:
+        (tmp_path / ".upgrading").write_text("1\n")
+        (tmp_path / "venv").mkdir()
+    restore = function("postkeep.postinst", "restore_old_code")
+    script = f"CODE={tmp_path}\nsync() {{ :; }}\n{restore}restore_old_code"
+    subprocess.run(["sh", "-ec", script], check=True)
+    assert (tmp_path / "venv/code").exists()
+    assert not (tmp_path / ".previous").exists()
+
+
 def unit() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for line in (DEBIAN / "postkeep.service").read_text().splitlines():
