@@ -6,9 +6,10 @@ import binascii
 import contextlib
 import hashlib
 import os
+import pwd
 import re
-import shutil
 import ssl
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -188,9 +189,10 @@ class DebianEngine:
     async def use_folder(self, folder: str) -> None:
         path = self._check_folder(folder)
         try:
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
             if os.path.realpath(path) != str(path):
                 raise Invalid("store", "This path leads through a symbolic link; enter the real one.")
+            self._check_parents(path)
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
             if any(path.iterdir()) and not (path / "postkeep.db").exists():
                 raise Invalid("store", "This folder holds something else; choose an empty one.")
             self._chown(path)
@@ -211,12 +213,28 @@ class DebianEngine:
             raise Invalid("store", "This place belongs to the system; use one like /srv/mail.")
         return self._root.joinpath(*parts)
 
+    def _check_parents(self, path: Path) -> None:
+        """Who may write in a folder above can put another one, or a link, in the place that we give away."""
+        for parent in path.relative_to(self._root).parents:
+            try:
+                found = os.lstat(self._root / parent)
+            except FileNotFoundError:
+                continue  # will be made, by us
+            if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                raise Invalid("store", f"Others than root may write in /{parent}; choose another place.")
+
 
 def _give_to_engine(path: Path) -> None:
+    """`path` itself, a folder: what a link leads to is given to nobody."""
     try:
-        shutil.chown(path, USER, USER)
+        owner = pwd.getpwnam(USER)
     except LookupError as error:
         raise HostError("The user postkeep is missing: is the package postkeep installed?") from error
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fchown(fd, owner.pw_uid, owner.pw_gid)
+    finally:
+        os.close(fd)
 
 
 def store_folder(root: Path) -> Path:

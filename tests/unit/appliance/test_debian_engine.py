@@ -3,10 +3,11 @@
 import base64
 import hashlib
 import os
+import pwd
 from pathlib import Path
 
 import pytest
-from postkeep_appliance.host.engine import DROP_IN, DebianEngine, store_folder
+from postkeep_appliance.host.engine import DROP_IN, DebianEngine, _give_to_engine, store_folder
 from postkeep_appliance.host.port import HostError, Invalid, UnitFacts
 
 from tests.support.agentbench import Recorder, put
@@ -220,3 +221,45 @@ async def test_a_link_on_the_way_to_the_store(world: World) -> None:
     with pytest.raises(Invalid, match="symbolic link"):
         await world.engine.use_folder("/srv/mail")
     assert world.given == []
+
+
+async def test_a_link_on_the_way_makes_nothing_where_it_leads(world: World) -> None:
+    (world.root / "etc").mkdir()
+    (world.root / "srv").symlink_to(world.root / "etc")
+    with pytest.raises(Invalid, match="symbolic link"):
+        await world.engine.use_folder("/srv/mail")
+    assert list((world.root / "etc").iterdir()) == []
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o775])
+async def test_a_folder_below_one_that_others_write_in_is_not_given_away(world: World, mode: int) -> None:
+    """They could put a link to /etc there between the look at it and the change of its owner."""
+    (world.root / "srv/shared/x").mkdir(parents=True)
+    (world.root / "srv/shared").chmod(mode)
+    with pytest.raises(Invalid, match="may write in /srv/shared"):
+        await world.engine.use_folder("/srv/shared/x/mail")
+    assert world.given == []
+    assert not (world.root / "srv/shared/x/mail").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+async def test_a_folder_below_somebody_s_own_is_not_given_away(world: World) -> None:
+    (world.root / "srv/theirs").mkdir(parents=True)
+    os.chown(world.root / "srv/theirs", 4711, 4711)
+    with pytest.raises(Invalid, match="may write in /srv/theirs"):
+        await world.engine.use_folder("/srv/theirs/mail")
+    assert world.given == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_the_owner_of_what_a_link_leads_to_is_never_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("postkeep_appliance.host.engine.USER", "nobody")
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "mail").symlink_to(tmp_path / "etc")
+    with pytest.raises(OSError, match="Not a directory"):
+        _give_to_engine(tmp_path / "mail")
+    assert (tmp_path / "etc").stat().st_uid == 0
+    _give_to_engine(tmp_path / "etc")
+    assert (tmp_path / "etc").stat().st_uid == pwd.getpwnam("nobody").pw_uid
