@@ -139,6 +139,27 @@ def test_an_aborted_upgrade_brings_the_code_back_when_there_is_none(tmp_path: Pa
     assert not (tmp_path / ".previous").exists()
 
 
+def test_terminals_are_unmasked_before_they_start_when_the_console_goes() -> None:
+    text = (DEBIAN / "postkeep-console.prerm").read_text().replace("[ -d /run/systemd/system ]", "true")
+    code = "systemctl() { echo $*; }\ndeb-systemd-invoke() { :; }\n"
+    done = subprocess.run(
+        ["bash", "-ec", code + text, "prerm", "remove"], capture_output=True, text=True, check=True
+    )
+    terminals = "getty@tty1.service serial-getty@ttyS0.service"
+    assert done.stdout.splitlines()[-2:] == [f"unmask {terminals}", f"start --no-block {terminals}"]
+
+
+def test_a_purge_of_the_console_leaves_no_logs(tmp_path: Path) -> None:
+    for folder in ("lib/postkeep-appliance", "log/postkeep-agent"):
+        (tmp_path / folder).mkdir(parents=True)
+    text = (DEBIAN / "postkeep-console.postrm").read_text().replace("/var/", f"{tmp_path}/")
+    script = "id() { false; }\n" + text
+    subprocess.run(["sh", "-ec", script, "postrm", "remove"], check=True)
+    assert (tmp_path / "log/postkeep-agent").exists()
+    subprocess.run(["sh", "-ec", script, "postrm", "purge"], check=True)
+    assert list(tmp_path.glob("*/*")) == []
+
+
 def unit() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for line in (DEBIAN / "postkeep.service").read_text().splitlines():
