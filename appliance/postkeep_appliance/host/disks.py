@@ -102,7 +102,14 @@ class DebianDisks:
         return grew
 
     async def _grow_place(self, place: str, device: str, say: Say) -> bool:
-        """First the disk's size as the hypervisor has it now, then the partition, then the file system."""
+        """First the disk's size as the hypervisor has it now, then the partition, then the file system.
+
+        Only with ext4, which resize2fs knows: under another file system the partition stays as it is too.
+        """
+        argv = ["findmnt", "--noheadings", "--output", "FSTYPE", "--mountpoint", place]
+        said = await self._run(argv, check=False)
+        if said.out.strip() != "ext4":
+            return False
         name = Path(os.path.realpath(device)).name
         block = self._root / "sys/class/block" / name
         number = read_small(block / "partition")

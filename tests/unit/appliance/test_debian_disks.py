@@ -114,6 +114,7 @@ async def test_lsblk_that_says_nonsense(world: World) -> None:
 def _root_on(world: World, device: str, blocks: int = 4_000_000) -> None:
     world.run.say("findmnt --noheadings --output SOURCE --mountpoint /", f"{device}\n")
     world.run.say("findmnt --noheadings --output SOURCE --mountpoint /var/lib/postkeep/store", status=1)
+    world.run.say("findmnt --noheadings --output FSTYPE", "ext4\n")
     world.run.say("dumpe2fs", f"Filesystem state: clean\nBlock count:   {blocks}\nBlock size:    4096\n")
 
 
@@ -160,10 +161,22 @@ async def test_cut_off_after_the_partition_only_the_file_system_grows(world: Wor
     assert world.changes() == ["resize2fs /dev/sda3"]
 
 
+@pytest.mark.parametrize("kind", ["xfs", "btrfs", ""])
+async def test_under_a_file_system_that_we_cannot_grow_the_partition_is_left_alone(
+    world: World, kind: str
+) -> None:
+    world.partitions("sda", 32 * SECTORS, (3, 135168, 16 * SECTORS - 135168 - 34))
+    _root_on(world, "/dev/sda3")
+    world.run.say("findmnt --noheadings --output FSTYPE", f"{kind}\n")
+    assert not await world.disks.grow(world.say)
+    assert world.changes() == []
+
+
 async def test_a_store_on_a_whole_disk_grows(world: World) -> None:
     world.partitions("sdb", 128 * SECTORS)
     world.run.say("findmnt --noheadings --output SOURCE --mountpoint /", status=1)
     world.run.say("findmnt --noheadings --output SOURCE --mountpoint /var/lib/postkeep/store", "/dev/sdb\n")
+    world.run.say("findmnt --noheadings --output FSTYPE", "ext4\n")
     world.run.say("dumpe2fs", f"Block count: {64 * GIB // 4096}\nBlock size: 4096\n")
     await world.disks.grow(world.say)
     assert world.changes() == ["resize2fs /dev/sdb"]
