@@ -14,6 +14,9 @@ from postkeep_appliance.host.port import Host, HostError
 from postkeep_appliance.host.reset import RESET_MARK
 from postkeep_appliance.host.state import FIRST_PASSWORD_MARK
 
+IMAGE_MARK = "etc/postkeep-image"
+"""The image's build leaves it; a machine that merely got the package has none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -25,7 +28,7 @@ class Step:
 
 
 class FirstBoot:
-    """All steps, in their order. `prepare` waits until the devices are there."""
+    """All steps, in their order. `prepare` waits until the devices are there. `is_image`: see IMAGE_MARK."""
 
     def __init__(
         self,
@@ -35,6 +38,8 @@ class FirstBoot:
         deployment: Deployment,
         say: Say,
         prepare: Callable[[], Awaitable[None]],
+        *,
+        is_image: bool,
     ) -> None:
         self._host = host
         self._identity = identity
@@ -42,6 +47,7 @@ class FirstBoot:
         self._deployment = deployment
         self._say = say
         self._prepare = prepare
+        self._is_image = is_image
 
     async def run(self) -> None:
         """Never raises for what a step meets."""
@@ -121,6 +127,9 @@ class FirstBoot:
         return self._host.state.read(FIRST_PASSWORD_MARK) is not None
 
     async def _grow(self) -> Sequence[str]:
+        """On our image alone, at each start: a partition table of somebody's own machine is his affair."""
+        if not (self._is_image or self._untouched()):
+            return ()
         if await self._host.disks.grow(self._tell):
             self._say("The disks have grown")
         return ()

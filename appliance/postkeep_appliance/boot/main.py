@@ -11,7 +11,7 @@ from postkeep_appliance.agent.setup import FirstStart
 from postkeep_appliance.agent.work import Caller, Refused, Work
 from postkeep_appliance.api.types import SetUp
 from postkeep_appliance.boot.deployment import Deployment
-from postkeep_appliance.boot.firstboot import FirstBoot
+from postkeep_appliance.boot.firstboot import IMAGE_MARK, FirstBoot
 from postkeep_appliance.boot.identity import Identity
 from postkeep_appliance.boot.memory import Memory, Say
 from postkeep_appliance.guestinfo import rpctool
@@ -50,7 +50,9 @@ async def _first_boot() -> None:
     async def settle() -> None:
         await run(["udevadm", "settle", "--timeout=20"], check=False)
 
-    await FirstBoot(host, identity, memory, _deployment(host, memory, _first_start(host)), say, settle).run()
+    deployment = _deployment(host, memory, _first_start(host))
+    is_image = (_ROOT / IMAGE_MARK).exists()
+    await FirstBoot(host, identity, memory, deployment, say, settle, is_image=is_image).run()
 
 
 async def _unattended() -> None:

@@ -84,6 +84,7 @@ class World:
         self.programs = FakePrograms(**{"ssh-keygen": self.keygen})
         self.lines: list[str] = []
         self.devices: HostError | None = None
+        self.is_image = True
 
     async def _prepare(self) -> None:
         if self.devices is not None:
@@ -95,7 +96,8 @@ class World:
         memory = Memory(self.host.state)
         deployment = Deployment(self.host, self.root, memory, [], load(), self.lines.append, lambda: False)
         identity = Identity(self.root, self.programs)
-        await FirstBoot(self.host, identity, memory, deployment, self.lines.append, self._prepare).run()
+        parts = (self.host, identity, memory, deployment, self.lines.append, self._prepare)
+        await FirstBoot(*parts, is_image=self.is_image).run()
         return self.lines
 
     @property
@@ -152,6 +154,7 @@ async def test_a_machine_that_somebody_runs_keeps_its_keys_and_disks_when_it_get
     world: World,
 ) -> None:
     world.host.state.remove("first-password")
+    world.is_image = False
     world.disks = world.host.disks = FakeDisks(SYSTEM, Disk("/dev/sdb", 64 * GIB, "empty"))  # type: ignore[assignment]
     identity = Identity(world.root, world.programs)
     await identity.make_host_keys(fresh=True)
@@ -159,6 +162,7 @@ async def test_a_machine_that_somebody_runs_keeps_its_keys_and_disks_when_it_get
     await world.start()
     assert host_keys(world.root) == keys
     assert world.disks.used == []
+    assert world.disks.grown == 0
     await world.start(OTHER)  # a copy of it is noticed all the same
     assert world.notices == [COPY_NOTICE]
 
@@ -170,6 +174,9 @@ async def test_disks_are_looked_at_on_each_start(world: World) -> None:
     await world.start()
     assert "The disks have grown" in await world.start()
     assert world.disks.grown == 2
+    world.host.state.remove("first-password")  # root has a password of his own: it is our image all the same
+    await world.start()
+    assert world.disks.grown == 3
 
 
 async def test_the_one_empty_disk_holds_the_store(world: World) -> None:
