@@ -151,8 +151,7 @@ class Deployment:
         if properties.root_password is not None:
             await self._host.system.set_password(properties.root_password)
             self._host.state.remove(FIRST_PASSWORD_MARK)
-            if first:
-                remove(self._root / KEYS_ONLY)
+            remove(self._root / KEYS_ONLY)
             self._say("Root has the password of the deployment")
 
     def _may_open_ssh(self, properties: Properties) -> bool:

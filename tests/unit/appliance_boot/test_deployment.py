@@ -302,6 +302,14 @@ async def test_key_and_password_allow_both(tmp_path: Path) -> None:
     assert world.host.machine.ssh
 
 
+async def test_a_power_cut_before_the_rule_for_keys_only_goes_away(tmp_path: Path) -> None:
+    world = World(tmp_path, WHOLE | {"ssh_key": ED25519})
+    (tmp_path / KEYS_ONLY).write_text("PasswordAuthentication no\n")
+    world.host.state.remove("first-password")
+    await world.start()
+    assert not (tmp_path / KEYS_ONLY).exists()
+
+
 async def test_a_key_is_added_once_to_those_of_the_owner(tmp_path: Path) -> None:
     keys = tmp_path / "root/.ssh/authorized_keys"
     keys.parent.mkdir(parents=True)
