@@ -15,8 +15,6 @@ from postkeep_appliance.host.state import FIRST_PASSWORD_MARK
 
 IDLE_SECONDS = 600
 MAX_SESSIONS = 16
-MINIMUM = 10
-"""Characters of root's password."""
 LONGEST_DELAY = 30.0
 FORGET_SECONDS = 900.0
 """So long after the last wrong word the delays begin anew."""
@@ -108,7 +106,7 @@ class Sessions:
 
     async def change_password(self, call: ChangePassword, work: Work) -> Done:
         """Ends all other sessions."""
-        names.password(call.new_password, "new_password", minimum=MINIMUM)
+        names.password(call.new_password, "new_password", minimum=names.PASSWORD_MINIMUM)
         if hmac.compare_digest(call.new_password.encode(), call.old_password.encode("utf-8", "replace")):
             raise Refused("invalid", "The new password is the old one.", "new_password")
         if FIRST_PASSWORD in call.new_password.lower() or len(set(call.new_password)) < 4:

@@ -12,8 +12,6 @@ from postkeep_appliance.host import names
 from postkeep_appliance.host.port import DisksPort, EnginePort, Host, Invalid, StatePort, SystemPort
 
 STATE = "setup"
-PASSWORD_MINIMUM = 8
-"""The engine's own rule for the administrator; it checks the rest."""
 _STEPS = 6
 
 _log = logging.getLogger("postkeep.agent")
@@ -55,7 +53,7 @@ class FirstStart:
         domain = names.domain(call.domain, "domain")
         administrator = names.administrator(call.administrator)
         password = names.password(
-            call.administrator_password, "administrator_password", minimum=PASSWORD_MINIMUM
+            call.administrator_password, "administrator_password", minimum=names.PASSWORD_MINIMUM
         )
         if call.statistics:
             raise Invalid("statistics", "This version sends no statistics to anybody; leave it off.")

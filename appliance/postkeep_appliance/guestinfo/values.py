@@ -15,8 +15,6 @@ from postkeep_appliance.guestinfo.declarations import Declaration
 from postkeep_appliance.host import names
 from postkeep_appliance.host.port import FIRST_PASSWORD, Invalid
 
-PASSWORD_MINIMUM = 8
-"""Of the engine for its accounts, and of the agent for root."""
 _LIST_LIMIT = 8
 _ZONE = re.compile(r"[A-Za-z0-9_+-]+(?:/[A-Za-z0-9_+-]+){0,2}\Z")
 _KEY_TYPES = (
@@ -147,7 +145,7 @@ def read_hosts(text: str) -> tuple[str, ...]:
 
 def read_password(text: str) -> str:
     try:
-        names.password(text, "", minimum=PASSWORD_MINIMUM)
+        names.password(text, "", minimum=names.PASSWORD_MINIMUM)
     except Invalid as error:
         raise BadValue(error.text) from None
     if text == FIRST_PASSWORD:

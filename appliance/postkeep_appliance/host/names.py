@@ -11,6 +11,9 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 HOSTNAME_LIMIT = 64
 """Linux: sethostname(2) takes no more octets."""
 
+PASSWORD_MINIMUM = 8
+"""Characters of a new password: of root, and of the administrator (as the engine has it by default)."""
+
 
 def domain(text: str, field: str) -> str:
     """A DNS name in lower case without its last dot (RFC 1123 §2.1; other scripts by IDNA)."""

@@ -20,6 +20,9 @@ from postkeep_appliance.api.types import (
     StatusAnswer,
     Unlock,
 )
+from postkeep_appliance.guestinfo.values import read_password
+from postkeep_appliance.host.names import PASSWORD_MINIMUM
+from postkeep_console.checks import PASSWORD_LEAST
 
 from tests.support.agentbench import CONSOLE, GOOD, Bench, drive
 
@@ -175,6 +178,17 @@ async def test_bad_new_passwords_are_refused(word: str) -> None:
     assert (failure.code, failure.field) == ("invalid", "new_password")
     assert word not in failure.text
     assert bench.machine.password == GOOD
+
+
+async def test_root_and_accounts_need_passwords_of_the_same_length() -> None:
+    """What the deployment takes, and console and documentation say, the agent does not refuse."""
+    word = "Tr4u-m!x"
+    assert len(word) == PASSWORD_MINIMUM == PASSWORD_LEAST
+    bench = Bench()
+    await bench.unlock()
+    assert (await bench.refusal(ChangePassword(GOOD, word[:-1]))).field == "new_password"
+    await bench.ask(ChangePassword(GOOD, word), Done)
+    assert read_password(word) == word
 
 
 async def test_the_new_password_is_not_the_old_one() -> None:
