@@ -1,9 +1,11 @@
 """Names, passwords, time, SSH, keyboard and power of a Debian machine."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
+from postkeep_appliance.host import system
 from postkeep_appliance.host.port import HostError, Invalid, Memory
 from postkeep_appliance.host.shadow import crypt, is_password_of
 from postkeep_appliance.host.system import DebianSystem
@@ -195,3 +197,8 @@ async def test_a_program_that_fails_says_its_last_words(world: World) -> None:
     world.run.say("systemctl", status=1, err="warning\nUnit ssh.service could not be found.\n")
     with pytest.raises(HostError, match=r"systemctl: Unit ssh\.service could not be found\."):
         await world.system.set_ssh(True)
+
+
+def test_no_name_of_the_module_is_given_twice() -> None:
+    names = re.findall(r"^(\w+)(?:: [^=]+)? = ", Path(system.__file__).read_text(), re.MULTILINE)
+    assert len(names) == len(set(names))
