@@ -91,3 +91,9 @@ def test_refuses(tmp_path: Path, change: str) -> None:
 def test_page_without_markers_is_refused() -> None:
     with pytest.raises(PropertyError, match="marker"):
         documentation.with_table("# Nothing here\n", load())
+
+
+def test_what_switches_ssh_on_says_so() -> None:
+    access = [item for item in load().properties if item.unattended == "access"]
+    assert len(access) == 2
+    assert all("Switches SSH on" in item.description for item in access)
