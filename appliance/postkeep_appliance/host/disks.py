@@ -19,6 +19,8 @@ MOUNT_UNIT = "var-lib-postkeep-store.mount"
 _SECTOR = 512
 _WORTH = 8 << 20
 """Octets: less is not worth a change of the partition table."""
+_END = 1 << 20
+"""Octets at either end of a disk, where signatures and partition tables lie."""
 _LONG = 3600.0
 _TRY = "run/postkeep-agent/store"
 """Where a new store is filled, in the agent's own mount namespace, before it is taken into use."""
@@ -211,7 +213,8 @@ class DebianDisks:
     async def _make_file_system(self, device: str, block: dict[str, Any], say: Say) -> None:
         if _role(block) != "empty":
             raise Invalid("store", f"{device} is not empty: something of somebody may be on it.")
-        # blkid reads the disk itself: what udev knows may be old. 2: it found nothing.
+        await self._read_ends(device, int(block["size"]))
+        # blkid reads the disk itself: what udev knows may be old. 2: it found nothing, or could not read.
         probe = await self._run(["blkid", "--probe", device], check=False)
         if probe.status != 2:
             raise Invalid(
@@ -219,6 +222,17 @@ class DebianDisks:
             )
         say(f"A file system is made on {device}", 0, 4)
         await self._run(["mkfs.ext4", "-q", "-m", "1", "-L", STORE_LABEL, device], seconds=600)
+
+    async def _read_ends(self, device: str, size: int) -> None:
+        """Where signatures lie. Raises HostError when they cannot be read: who knows then what is there."""
+        for start in (0, max(0, size - _END)):
+            argv = ["dd", f"if={device}", "of=/dev/null", f"bs={_END}", "count=1", f"skip={start}"]
+            try:
+                said = await self._run([*argv, "iflag=skip_bytes,fullblock"], seconds=60)
+            except HostError as error:
+                raise HostError(f"{device} cannot be read, so is left alone: {error}") from error
+            if "0+0 records in" in said.err:  # nothing there: it is smaller than lsblk says
+                raise HostError(f"{device} cannot be read to its end, so is left alone.")
 
     async def _uuid(self, device: str) -> str:
         """Of its file system, from the disk itself. Two disks may have one label, but not one UUID."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from postkeep_appliance.host.disks import MOUNT_UNIT, DebianDisks
 from postkeep_appliance.host.port import HostError, Invalid
+from postkeep_appliance.host.run import SystemRunner
 
 from tests.support.agentbench import Recorder, put
 
@@ -70,7 +71,7 @@ class World:
         link.symlink_to(devices)
 
     def changes(self) -> list[str]:
-        quiet = ("lsblk", "findmnt", "dumpe2fs", "blkid")
+        quiet = ("lsblk", "findmnt", "dumpe2fs", "blkid", "dd ")
         return [line for line in self.run.lines if not line.startswith(quiet)]
 
 
@@ -399,3 +400,30 @@ async def test_a_disk_whose_uuid_cannot_be_told_is_not_taken_into_use(world: Wor
     assert not (world.root / "etc/systemd/system" / MOUNT_UNIT).exists()
     assert world.store.is_dir()
     assert not world.store.with_name("store.before-disk").exists()
+
+
+# --- a disk that cannot be read
+
+
+@pytest.mark.parametrize("start", [0, 64 * GIB - (1 << 20)])
+async def test_a_disk_that_cannot_be_read_is_never_formatted(world: World, start: int) -> None:
+    """blkid ends with 2 for it as for an empty one."""
+    world.blocks(SDA, _block("/dev/sdb"))
+    command = f"dd if=/dev/sdb of=/dev/null bs=1048576 count=1 skip={start} "
+    world.run.say(command, status=1, err="dd: error reading '/dev/sdb': Input/output error")
+    with pytest.raises(HostError, match=r"/dev/sdb cannot be read.*Input/output error"):
+        await world.disks.use_as_store("/dev/sdb", world.say)
+    assert world.changes() == []
+
+
+async def test_a_disk_that_is_smaller_than_it_says_is_never_formatted(tmp_path: Path) -> None:
+    """With dd itself, on a file that stands for the disk."""
+    disk = tmp_path / "disk"
+    disk.write_bytes(b"\0" * (2 << 20))
+    run = SystemRunner()
+    disks = DebianDisks(tmp_path, run)
+    await disks._read_ends(str(disk), 2 << 20)
+    with pytest.raises(HostError, match="to its end"):
+        await disks._read_ends(str(disk), 64 << 20)
+    with pytest.raises(HostError, match="No such file"):
+        await disks._read_ends(str(tmp_path / "gone"), 2 << 20)
