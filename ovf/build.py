@@ -17,7 +17,7 @@ from ovf.inventory import Inventory, InventoryError, from_disk
 from ovf.progress import Progress
 from ovf.properties import PropertyError, load
 from ovf.render import DiskFile, Renderer
-from ovf.vmdk import VmdkError, write_stream
+from ovf.vmdk import VmdkError, set_content_id, write_stream
 
 
 class BuildError(Exception):
@@ -134,6 +134,7 @@ class Build:
                     empty.truncate(disk.capacity)
             options = "subformat=monolithicSparse,adapter_type=lsilogic"
             self._convert(f"growable VMDK, {disk.id}", source, target, "vmdk", options)
+            set_content_id(target)
             size = target.stat().st_size
             files.append(DiskFile(disk.id, disk.label, disk.unit, target.name, size, disk.capacity, 0))
         vmx = self._scratch / f"{self.name}.vmx"

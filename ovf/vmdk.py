@@ -77,6 +77,30 @@ def read_header(path: Path) -> Header:
     )
 
 
+def set_content_id(path: Path) -> None:
+    """Give a VMDK with an embedded descriptor a CID by its content: qemu-img's is a random number.
+
+    Raises VmdkError when there is no such descriptor.
+    """
+    with path.open("r+b") as file:
+        head = file.read(SECTOR)
+        offset, size = (
+            struct.unpack_from("<QQ", head, 28) if head[:4] == b"KDMV" and len(head) == SECTOR else (0, 0)
+        )
+        file.seek(offset * SECTOR)
+        found = re.search(rb"^CID=([0-9a-f]{8})$", file.read(min(size, 128) * SECTOR), re.MULTILINE)
+        if not offset or found is None:
+            raise VmdkError(f"{path.name} has no embedded descriptor with a CID")
+        at = offset * SECTOR + found.start(1)
+        file.seek(at)
+        file.write(b"0" * 8)
+        file.seek(0)
+        content = hashlib.file_digest(file, "sha256").hexdigest()
+        # The CIDs ffffffff and fffffffe are reserved.
+        file.seek(at)
+        file.write(f"{min(int(content[:8], 16), 0xFFFF_FFFD):08x}".encode())
+
+
 def write_stream(source: Path | None, target: Path, capacity: int, report: Report | None = None) -> int:
     """Write the raw disk `source` (None: empty) as stream-optimized VMDK; return the octets that hold data.
 

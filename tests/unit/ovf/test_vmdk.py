@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ovf.vmdk import GRAIN, VmdkError, read_header, write_stream
+from ovf.vmdk import GRAIN, VmdkError, read_header, set_content_id, write_stream
 
 MIB = 1 << 20
 
@@ -163,3 +163,29 @@ def test_progress_ends_at_the_end(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     write_stream(tmp_path / "raw", tmp_path / "a.vmdk", MIB, lambda done, total: seen.append((done, total)))
     assert seen[-1] == (100, 100)
+
+
+def _embedded(path: Path, content_id: str, data: bytes) -> bytes:
+    """As qemu-img lays out a growable VMDK: header, descriptor, data; afterwards with a CID by content."""
+    header = struct.pack("<4sIIQQQQ", b"KDMV", 1, 1, 2048, 128, 1, 20).ljust(512, b"\0")
+    descriptor = f"# Disk DescriptorFile\nversion=1\nCID={content_id}\nparentCID=ffffffff\n".encode()
+    path.write_bytes(header + descriptor.ljust(20 * 512, b"\0") + data)
+    set_content_id(path)
+    return path.read_bytes()
+
+
+def test_the_content_id_comes_from_the_content_and_not_from_chance(tmp_path: Path) -> None:
+    one = _embedded(tmp_path / "one", "12345678", b"mail")
+    assert one == _embedded(tmp_path / "two", "deadbeef", b"mail")
+    assert one != _embedded(tmp_path / "three", "12345678", b"mail").replace(b"mail", b"Mail")
+    other = _embedded(tmp_path / "four", "12345678", b"Mail")
+    assert other.replace(b"Mail", b"mail") != one
+    assert b"parentCID=ffffffff\n" in one
+
+
+@pytest.mark.parametrize("octets", [b"", b"KDMV", b"\0" * 4096, b"KDMV".ljust(4096, b"\0")])
+def test_what_has_no_descriptor_gets_no_content_id(tmp_path: Path, octets: bytes) -> None:
+    path = tmp_path / "disk"
+    path.write_bytes(octets)
+    with pytest.raises(VmdkError):
+        set_content_id(path)
