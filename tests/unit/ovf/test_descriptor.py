@@ -1,11 +1,14 @@
 """The descriptor as rendered, and that each check sees what it is there for: one spoiled copy a check."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+from ovf import machine
 from ovf.check import descriptor
 from ovf.properties import load
+from ovf.render import DiskFile
 from tests.support.appliance import renderer, small_package
 
 TEXT_CHANGES = {
@@ -114,3 +117,12 @@ def test_markup_in_values_is_escaped(text: str) -> None:
 
 def test_the_note_names_the_version() -> None:
     assert "1.2.3" in renderer().annotation()
+
+
+def test_instance_ids_stay_apart_however_many_disks_there_are() -> None:
+    files = tuple(
+        DiskFile(f"d{unit}", f"disk {unit}", unit, f"{unit}.vmdk", 1, 1 << 30, 0) for unit in range(5)
+    )
+    found = re.findall(r"<rasd:InstanceID>(\d+)<", renderer().ovf(files))
+    assert len(found) == 2 * len(machine.DEPLOYMENTS) + 1 + len(files) + 1
+    assert sorted(set(map(int, found))) == list(range(1, 3 + 1 + len(files) + 1))
