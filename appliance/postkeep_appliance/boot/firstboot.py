@@ -139,7 +139,10 @@ class FirstBoot:
 
         Later an empty disk is somebody's own affair: the console offers it.
         """
-        if not self._untouched() or self._host.engine.is_set_up() or len(self._host.disks.spaces()) > 1:
+        if len(self._host.disks.spaces()) > 1:
+            self._host.disks.tidy()  # it may be that the power was cut just before that
+            return ()
+        if not self._untouched() or self._host.engine.is_set_up():
             return ()
         disks = await self._host.disks.disks()
         ready = [disk for disk in disks if disk.role == "store"]

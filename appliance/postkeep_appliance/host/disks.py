@@ -184,7 +184,7 @@ class DebianDisks:
     async def use_as_store(self, device: str, say: Say) -> None:
         """Steps that can each be done again: file system, copy, unit, change of place, tidying up."""
         if await self._device_at(f"/{STORE}") == device:
-            self._tidy()
+            self.tidy()
             return
         if await self.store_is_mounted():
             raise Invalid("store", "The store lies on a disk of its own already.")
@@ -207,7 +207,7 @@ class DebianDisks:
         await self._run(["systemctl", "daemon-reload"])
         await self._run(["udevadm", "settle", "--timeout=20"], check=False)
         await self._run(["systemctl", "enable", "--now", MOUNT_UNIT], seconds=120)
-        self._tidy()
+        self.tidy()
         say("The store has its disk", 4, 4)
 
     async def _make_file_system(self, device: str, block: dict[str, Any], say: Say) -> None:
@@ -266,8 +266,8 @@ class DebianDisks:
         finally:
             await self._run(["umount", str(place)])
 
-    def _tidy(self) -> None:
-        """The disk is in use: what was needed to do it again goes: first the mark, the dangerous one."""
+    def tidy(self) -> None:
+        """Only when the disk is in use: what was needed to do it again goes, first the dangerous mark."""
         try:
             remove(self._root / STORE / _FILLING)
         except OSError as error:

@@ -348,6 +348,9 @@ class DryDisks(_Part):
             await self._clock.sleep(1.0)
         self._machine.store = device
 
+    def tidy(self) -> None:
+        self._try("tidy")
+
 
 class DryLogs(_Part):
     name = "logs"

@@ -186,6 +186,9 @@ class DisksPort(Protocol):
         """Makes an empty disk the store's file system and moves what lies in the store onto it. The engine
         must be stopped. Can be repeated after a power cut at any point."""
 
+    def tidy(self) -> None:
+        """What a power cut at the end of `use_as_store` left; only when the store has its disk."""
+
 
 # --- logs ---------------------------------------------------------------------------------------------
 

@@ -427,3 +427,15 @@ async def test_a_disk_that_is_smaller_than_it_says_is_never_formatted(tmp_path: 
         await disks._read_ends(str(disk), 64 << 20)
     with pytest.raises(HostError, match="No such file"):
         await disks._read_ends(str(tmp_path / "gone"), 2 << 20)
+
+
+def test_tidying_takes_the_copy_beside_the_store_and_the_mark_and_follows_no_link(world: World) -> None:
+    left = put(world.root, "var/lib/postkeep/store.before-disk/postkeep.db", "moved").parent
+    kept = put(world.store, "postkeep.db", "mail")
+    put(world.store, ".filling", "")
+    world.disks.tidy()
+    assert not left.exists()
+    assert list(world.store.iterdir()) == [kept]
+    left.symlink_to(world.store)
+    world.disks.tidy()
+    assert kept.exists()

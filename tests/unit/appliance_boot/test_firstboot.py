@@ -48,6 +48,7 @@ class FakeDisks:
         self.used: list[str] = []
         self.trouble: HostError | None = None
         self.grown = 0
+        self.tidied = 0
 
     async def disks(self) -> tuple[Disk, ...]:
         return self.found
@@ -67,6 +68,10 @@ class FakeDisks:
         say(f"A file system is made on {device}", 0, 4)
         self.used.append(device)
         self.mounted = True
+
+    def tidy(self) -> None:
+        assert self.mounted, "what is tidied away may be all that there is"
+        self.tidied += 1
 
 
 SYSTEM = Disk("/dev/sda", 16 * GIB, "system")
@@ -221,6 +226,18 @@ async def test_an_empty_disk_beside_a_store_in_use_is_somebody_s_own_affair(tmp_
         world.disks = world.host.disks = FakeDisks(SYSTEM, disk, mounted=not set_up)  # type: ignore[assignment]
         await world.start()
         assert world.disks.used == []
+
+
+@pytest.mark.parametrize("set_up", [False, True])
+async def test_what_a_power_cut_left_beside_a_store_on_its_disk_is_tidied(
+    tmp_path: Path, *, set_up: bool
+) -> None:
+    world = World(tmp_path, set_up=set_up)
+    await world.start()
+    assert world.disks.tidied == 0
+    world.disks.mounted = True
+    await world.start()
+    assert world.disks.tidied == 1
 
 
 async def test_no_failure_holds_the_start_up_and_each_is_told(world: World) -> None:
