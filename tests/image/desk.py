@@ -33,7 +33,7 @@ class Desk:
             if time.monotonic() > until or not self.machine.running:
                 self.machine.keep_screen(self.pictures / "unexpected.png")
                 raise AssertionError(f"{pattern!r} is not on the screen:\n{shown}")
-            time.sleep(0.3)
+            time.sleep(1)
 
     def press(self, *names: str) -> None:
         """Keys one after the other; "ctrl-u" together."""
