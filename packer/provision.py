@@ -157,6 +157,7 @@ class PackerOutput:
         self._say = say
         self._rest = ""
         self.tail: list[str] = []
+        self.failure: list[str] = []
 
     def write(self, chunk: bytes | str) -> None:
         text = chunk.decode(errors="replace") if isinstance(chunk, bytes) else chunk
@@ -171,6 +172,8 @@ class PackerOutput:
     def _line(self, said: str) -> None:
         self._record.write(said + "\n")
         self.tail = [*self.tail[-24:], said]
+        if "fatal: [" in said or (self.failure and len(self.failure) < 15):
+            self.failure.append(said)
         if "TASK [" in said:
             self._counter.line(said)
         elif said.startswith("==>"):
@@ -203,6 +206,6 @@ def with_packer(folder: Path, variables: Mapping[str, str], say: Say) -> None:
             # parallel=False: 1.6.6 knows no -parallel=true, and there is one machine to build.
             template.build(parallel=False, force=True, machine_readable=True)
         except Exception as error:  # sh raises a class of its own for each exit status
-            why = "\n".join(listener.tail) or f"{type(error).__name__}: {error}"
+            why = "\n".join(listener.failure or listener.tail) or f"{type(error).__name__}: {error}"
             raise ProvisionError(f"packer failed:\n{why}\nThe whole log: {log}") from error
     (output / "system.qcow2").replace(folder / "system.qcow2")

@@ -50,6 +50,22 @@ def test_packer_s_output_comes_in_any_pieces() -> None:
     assert record.getvalue().endswith("ok\n")
 
 
+def test_of_a_failed_task_the_reason_is_kept() -> None:
+    listener = provision.PackerOutput(
+        io.StringIO(), provision.TaskCounter(9, lambda text: None), lambda text: None
+    )
+    said = [
+        "TASK [seal : Look]",
+        "fatal: [default]: FAILED! =>",
+        "    stdout: x.key: a private key",
+        *["later"] * 40,
+    ]
+    listener.write("".join(f"1,,ui,message,    qemu.postkeep: {line}\n" for line in said))
+    assert "FAILED" in listener.failure[0]
+    assert "a private key" in listener.failure[1]
+    assert len(listener.failure) == 15
+
+
 def test_a_failing_program_is_named_with_its_last_words(tmp_path: Path) -> None:
     log = tmp_path / "log"
     script = "print('first'); print('the reason'); raise SystemExit(3)"
