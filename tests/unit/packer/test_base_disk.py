@@ -85,6 +85,7 @@ def test_all_that_the_build_lets_in_is_taken_away_by_the_seal() -> None:
         "/etc/systemd/network/99-build.network",
         "/etc/resolv.conf",
         f"/{chroot.BUILD_APT}",
+        "/usr/sbin/policy-rc.d",
     ):
         assert path in seal
 
