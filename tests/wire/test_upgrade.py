@@ -70,6 +70,7 @@ def test_json_for_programs(data: Path) -> None:
         "changed": True,
         "messages": 0,
         "kept": str(data / "store" / "postkeep.db.before"),
+        "older": 0,
     }
     assert json.loads(postkeep(data, "upgrade", "--back", "--json").stdout) == {"schema": 1}
     assert postkeep(data, "upgrade", "--back").returncode == 1
