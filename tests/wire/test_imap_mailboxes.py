@@ -188,7 +188,7 @@ async def test_status_and_its_items(house: ImapHouse, client: ImapClient) -> Non
     )
     assert re.fullmatch(
         rb"\* STATUS INBOX \(MESSAGES 1 RECENT 1 UIDNEXT 2 UIDVALIDITY [1-9]\d* UNSEEN 1 "
-        rb"HIGHESTMODSEQ [1-9]\d* SIZE 9 APPENDLIMIT 104857600\)",
+        rb"HIGHESTMODSEQ [1-9]\d* SIZE 9 APPENDLIMIT 134217728\)",
         line,
     )
     assert done == b"OK STATUS completed"

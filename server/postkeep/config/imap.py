@@ -16,7 +16,7 @@ class ImapSettings:
         keywords="clear text login starttls logindisabled",
     )
     append_limit: int = setting(
-        100 * 1024 * 1024,
+        128 * 1024 * 1024,  # as much as SMTP takes: what was sent also fits into Sent
         "ImapAppendLimit",
         "Largest message that a client may store (APPENDLIMIT)",
         keywords="size upload append",

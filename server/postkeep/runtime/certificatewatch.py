@@ -79,5 +79,6 @@ class CertificateWatch:
         active = certificates.active
         end = datetime.datetime.fromtimestamp(active.not_after, datetime.UTC)
         self._logs.operations.write(
-            f"The certificates were read again: {active.path.name} is in use, valid until {end:%Y-%m-%d}"
+            f"The certificates were read again{', not all could be used (see the Error log)' if said else ''}:"
+            f" {active.path.name} is in use, valid until {end:%Y-%m-%d}"
         )

@@ -5,6 +5,7 @@ Thousands of users in one call are one save.
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -367,7 +368,8 @@ def _add(state: State, accounts: Sequence[Account]) -> State:
         validation.check_new_name(state.users, account, taken[account.domain])
     merged = {account.key: account for account in accounts}
     if len(merged) < len(accounts):
-        raise AlreadyExists("a user is named twice")
+        twice = next(key for key, times in Counter(account.key for account in accounts).items() if times > 1)
+        raise AlreadyExists(f"the user {twice} is named twice")
     added = _with_accounts(state, merged)
     added = replace(added, users=without_notes(added.users, merged))
     for account in accounts:

@@ -107,6 +107,7 @@ async def test_a_broken_pair_leaves_the_old_one_in_use(world: World, damage: str
     assert world.errors[1].endswith("hand.crt stays in use as it was read before")
     await world.look()
     assert len(world.errors) == 2  # said once
+    assert "not all could be used (see the Error log)" in world.operations[0]
     world.put("hand")
     await world.look()
     assert world.certificates.server_context() is not before
