@@ -116,7 +116,7 @@ class House:
         """What had to be got round while opening."""
 
     async def _mark_version(self) -> None:
-        """For older packages only (storage/marker.py), so a full disk must not keep the engine from starting."""
+        """For older packages only (storage/marker.py): a full disk must not keep the engine from starting."""
         try:
             await asyncio.to_thread(write_marker, self.files, self.store_folder, len(MIGRATIONS))
         except OSError as error:

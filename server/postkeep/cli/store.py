@@ -69,11 +69,12 @@ def rebuild(force: bool, data: Path) -> None:
     with the flags of the delivery. With --force all comes from the packs.
     """
     from postkeep.storage import rebuild as rebuilding
+    from postkeep.storage.rebuilt import Rebuilt
 
     become_owner(data)
     progress = Progress()
 
-    async def work() -> rebuilding.Rebuilt:
+    async def work() -> Rebuilt:
         return await rebuilding.rebuild(_store_folder(data), progress, force=force)
 
     result = run(work)

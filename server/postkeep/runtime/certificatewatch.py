@@ -77,8 +77,9 @@ class CertificateWatch:
             self._logs.error.write(line)
         certificates.use(found)
         active = certificates.active
+        doubt = ", not all could be used (see the Error log)" if said else ""
         end = datetime.datetime.fromtimestamp(active.not_after, datetime.UTC)
         self._logs.operations.write(
-            f"The certificates were read again{', not all could be used (see the Error log)' if said else ''}:"
-            f" {active.path.name} is in use, valid until {end:%Y-%m-%d}"
+            f"The certificates were read again{doubt}: {active.path.name} is in use,"
+            f" valid until {end:%Y-%m-%d}"
         )

@@ -83,7 +83,7 @@ def add_checksums(
 def _copied(
     files: Files, connection: apsw.Connection, path: Path, octets: int, monotonic: Callable[[], float]
 ) -> bool:
-    """False, told: a page is damaged. Then what is sound is served as before, and a rebuild gives checksums."""
+    """False, told: a page is damaged. What is sound is served as before, and a rebuild gives checksums."""
     try:
         with _progress(connection, path.parent, octets, monotonic):
             copy_sound(files, connection, path.parent / NEW)

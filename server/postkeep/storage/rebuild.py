@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import apsw
 import orjson
@@ -37,6 +37,7 @@ from postkeep.storage.keywords import keyword_bits, with_parents
 from postkeep.storage.migrations import APPLICATION_ID, MIGRATIONS, migrate
 from postkeep.storage.opening import damaged_frame
 from postkeep.storage.packs import ARRIVING, Packs
+from postkeep.storage.rebuilt import Rebuilt, take_place
 from postkeep.storage.rescue import Rescue, Rescued, empty_wal
 from postkeep.storage.survey import Damage, Found, Pace, Progress, search, survey
 from postkeep.storage.verify import thread_of
@@ -47,41 +48,6 @@ _STEP = 4 << 20
 _ROWS = 2000
 _ROLES = dict(DEFAULT_MAILBOXES)
 _KNOWN_FLAGS = sum(Flag)
-
-
-class Rebuilt(NamedTuple):
-    """What came back. `damaged` are the stretches of packs that could not be read, one line each (`more`
-    were not noted), `kept` is where the old database is now. `copied`: not from the packs, the old database
-    could be copied whole."""
-
-    accounts: int
-    mailboxes: int
-    messages: int
-    records: int
-    packs: int
-    damaged: tuple[str, ...]
-    more: int
-    kept: Path | None
-    copied: bool = False
-    kept_rows: bool = False
-    """All readable rows of the old database were kept; `rescued`: what the others came to, by mailbox."""
-    rescued: tuple[Rescued, ...] = ()
-
-    def __str__(self) -> str:
-        damaged = len(self.damaged) + self.more
-        lost = f"; {damaged} damaged stretches were left out" if damaged else ""
-        kept = f"; the old database is {self.kept.name}" if self.kept else ""
-        what = f"{self.accounts} accounts, {self.mailboxes} mailboxes, {self.messages} messages"
-        if self.copied:
-            return f"{what}: all of the old database could be read and was copied{kept}"
-        if self.kept_rows:
-            recovered = sum(one.recovered for one in self.rescued)
-            missing = sum(one.lost for one in self.rescued)
-            return (
-                f"{what}: all that could be read was kept, {recovered} messages came back from the packs with"
-                f" the flags of their delivery, {missing} are lost{lost}{kept}"
-            )
-        return f"{what} from {self.records} records in {self.packs} packs{lost}{kept}"
 
 
 async def rebuild(
@@ -141,12 +107,12 @@ class Rebuilding:
                         f"{old} is sound: nothing was changed (--force rebuilds it all the same)"
                     )
                 if not force and (copied := self._copy(old)) is not None:
-                    return copied._replace(kept=self._replace(old))
+                    return copied._replace(kept=take_place(self._files, old))
                 uidvalidity = max(uidvalidity, last + 1)
                 if not force and (rescued := self._rescue(old, uidvalidity)) is not None:
-                    return rescued._replace(kept=self._replace(old))
+                    return rescued._replace(kept=take_place(self._files, old))
             result = self._build(uidvalidity)
-            return result._replace(kept=self._replace(old))
+            return result._replace(kept=take_place(self._files, old))
         finally:
             self._packs.close()
             lock.release()
@@ -454,32 +420,6 @@ class Rebuilding:
             " ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value)",
             (max(lengths, default=0) + 1,),
         )
-
-    # --- taking its place -------------------------------------------------------------------------
-
-    def _replace(self, old: Path) -> Path | None:
-        """The old database and its WAL go aside, then the new one takes the name. A crash in between leaves
-        no postkeep.db; an engine refuses to start on packs without one, and a new rebuild makes it."""
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        kept = None
-        for suffix in ("", "-wal", "-shm"):
-            path = old.with_name(old.name + suffix)
-            if self._files.exists(path):
-                target = self._aside(old, stamp, suffix)
-                self._files.rename(path, target)
-                kept = kept or target
-        self._files.sync_dir(self._folder)
-        self._files.rename(self._folder / _NEW, old)
-        self._files.sync_dir(self._folder)
-        return kept
-
-    def _aside(self, old: Path, stamp: str, suffix: str) -> Path:
-        target = old.with_name(f"{old.name}.bad-{stamp}{suffix}")
-        number = 1
-        while self._files.exists(target):
-            number += 1
-            target = old.with_name(f"{old.name}.bad-{stamp}-{number}{suffix}")
-        return target
 
 
 def _take(cursor: apsw.Cursor, count: int) -> Iterator[tuple[Any, ...]]:

@@ -5,9 +5,9 @@ accepted. The file is then renamed to mail/NNNNNNNN.arriving (durable before the
 NNNNNNNN.pack. What a crash leaves in spool/ or as .arriving without a commit is removed at start.
 
 While the message comes in, full blocks are compressed and written by a worker thread, one after the other
-under the file's lock; whoever needs them done (the next block but AHEAD, the end) does itself what is too
-much, under the same lock, so nobody waits for a worker that is not at work. From `end` on the file belongs to one
-thread at a time: the worker that scans it, then (see Delivery) the writer.
+under the file's lock; whoever needs them done (the next block but AHEAD, the end) does itself what is
+too much, under the same lock, so nobody waits for a worker that is not at work. From `end` on the file
+belongs to one thread at a time: the worker that scans it, then (see Delivery) the writer.
 """
 
 import contextlib

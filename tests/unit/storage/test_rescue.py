@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from postkeep.storage import database
-from postkeep.storage.rebuild import Rebuilt, rebuild
+from postkeep.storage.rebuild import rebuild
+from postkeep.storage.rebuilt import Rebuilt
 from postkeep.storage.verify import verify
 
 from tests.support.power import SimulatedDisk
