@@ -133,6 +133,7 @@ def unattended(machines: Starter, evidence: Path, short_tmp: Path) -> Iterator[A
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Modules of the image in ORDER, others as they come."""
+
     def place(item: pytest.Item) -> int:
         name = item.path.stem
         return ORDER.index(name) if item.path.parent == Path(__file__).parent and name in ORDER else -1

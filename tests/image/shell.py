@@ -35,7 +35,9 @@ class ShellError(AssertionError):
 
 def make_key(folder: Path) -> str:
     """A new ed25519 key pair `folder`/key; returns the public line."""
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", folder / "key"], check=True)
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", folder / "key"], check=True
+    )
     return (folder / "key.pub").read_text().strip()
 
 
@@ -63,7 +65,14 @@ class Shell:
         environment = os.environ | {
             "SSH_ASKPASS": str(askpass), "SSH_ASKPASS_REQUIRE": "force", "PK_PASSWORD": password,
         }  # fmt: skip
-        command = ["-o", "PubkeyAuthentication=no", "-o", "NumberOfPasswordPrompts=1", "-o", "ControlPath=none"]
+        command = [
+            "-o",
+            "PubkeyAuthentication=no",
+            "-o",
+            "NumberOfPasswordPrompts=1",
+            "-o",
+            "ControlPath=none",
+        ]
         keep = "umask 077; mkdir -p /root/.ssh; cat >>/root/.ssh/authorized_keys"
         done = subprocess.run(
             ["ssh", "-F", self.config, *command, "vm", keep],

@@ -123,9 +123,11 @@ def test_port_is_dropped_from_outside(attended: Appliance, port: int) -> None:
         connection.settimeout(4)
         if port == 80:
             connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
-        with pytest.raises((TimeoutError, ConnectionResetError)):
-            assert not connection.recv(10)
-            raise ConnectionResetError
+        try:
+            said = connection.recv(10)
+        except (TimeoutError, ConnectionResetError):
+            said = b""
+        assert said == b""
 
 
 def test_the_firewall_stands(attended: Appliance) -> None:
@@ -286,5 +288,6 @@ def test_ssh_is_off_until_it_is_switched_on(machines: Starter, attended: Applian
         "journalctl -q --no-pager -u postkeep.service -o short-monotonic -b -1 | tail -n 400"
     )
     first = re.search(r"^\[\s*([\d.]+)\]", ready, re.MULTILINE)
-    assert started and first
+    assert started
+    assert first
     assert float(started[1]) > float(first[1]), "ssh ran before somebody at the console could switch it on"

@@ -30,7 +30,9 @@ def test_what_was_asked_for_holds(unattended: Appliance) -> None:
     assert "dynamic" in shell.run("ip -4 -o address show scope global")
     settings = shell.run("postkeep setting get DefaultDomain || cat /var/lib/postkeep/mailserver.cfg")
     assert "example.test" in settings
-    assert NAMESERVER in shell.run("cat /etc/systemd/network/10-postkeep-* /run/postkeep-resolver/* /etc/unbound/unbound.conf.d/* 2>/dev/null || true")
+    assert NAMESERVER in shell.run(
+        "cat /etc/systemd/network/10-postkeep-* /run/postkeep-resolver/* /etc/unbound/unbound.conf.d/* 2>/dev/null || true"
+    )
 
 
 def test_mail_is_submitted_and_read(unattended: Appliance) -> None:

@@ -1,6 +1,5 @@
 """Upgrade in the machine, as docs/admin/upgrade.md says: scp, dpkg -i. And what stands in its way."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,21 +35,25 @@ add_second = add_migration("ALTER TABLE nowhere ADD COLUMN x")
 
 
 @pytest.fixture(scope="module")
-def served(unattended: Appliance) -> Iterator[Appliance]:
+def served(unattended: Appliance) -> Appliance:
     """With a message, an account and a setting that an upgrade has to keep."""
     submit(unattended.port(587), unattended.account, "before-upgrade")
     unattended.shell.run("postkeep user add carol --password-file -", stdin="Sehr-geheim2\n")
     unattended.shell.run("postkeep setting set GuessingLimit 12")
-    yield unattended
+    return unattended
 
 
 def install(appliance: Appliance, deb: Path, *, ok: bool = True) -> str:
     appliance.shell.put(deb, f"/root/{deb.name}")
-    return appliance.shell.run(f"DEBIAN_FRONTEND=noninteractive dpkg -i /root/{deb.name}", ok=ok, timeout=1200)
+    return appliance.shell.run(
+        f"DEBIAN_FRONTEND=noninteractive dpkg -i /root/{deb.name}", ok=ok, timeout=1200
+    )
 
 
 def installed(appliance: Appliance) -> str:
-    return appliance.shell.run("dpkg-query -W -f '${db:Status-Abbrev} ${Version}' postkeep").replace("  ", " ")
+    return appliance.shell.run("dpkg-query -W -f '${db:Status-Abbrev} ${Version}' postkeep").replace(
+        "  ", " "
+    )
 
 
 def all_is_there(appliance: Appliance, version: str) -> None:
@@ -86,9 +89,7 @@ def test_the_newer_package_keeps_everything(
     assert served.shell.run("systemctl --failed --plain --no-legend") == ""
 
 
-def test_a_downgrade_over_a_newer_store_is_refused(
-    served: Appliance, packages: dict[str, Path]
-) -> None:
+def test_a_downgrade_over_a_newer_store_is_refused(served: Appliance, packages: dict[str, Path]) -> None:
     said = install(served, packages["current"], ok=False)
     assert "was written by the newer version 0.9.1" in said
     assert installed(served) == "ii 0.9.1"

@@ -5,7 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.image.appliance import ADDRESS, BOOT, GATEWAY, HOSTNAME, MOST_MEMORY, ROOT_PASSWORD, ZONE, Appliance
+from tests.image.appliance import (
+    ADDRESS,
+    BOOT,
+    GATEWAY,
+    HOSTNAME,
+    MOST_MEMORY,
+    ROOT_PASSWORD,
+    ZONE,
+    Appliance,
+)
 from tests.image.mail import fingerprint, inbox, submit
 
 pytestmark = pytest.mark.image
@@ -67,7 +76,9 @@ def no_secret_is_left(appliance: Appliance, *secrets: str) -> None:
     folders = "/etc /root /var /home /opt/postkeep /run /tmp"
     search = f"grep -r -l -F -f /dev/stdin --devices=skip {folders} 2>/dev/null || true"
     assert appliance.shell.run(search, stdin="\n".join(secrets) + "\n") == ""
-    journal = "journalctl --no-pager -q -o export > /tmp/journal; grep -c -a -F -f /dev/stdin /tmp/journal || true"
+    journal = (
+        "journalctl --no-pager -q -o export > /tmp/journal; grep -c -a -F -f /dev/stdin /tmp/journal || true"
+    )
     assert appliance.shell.run(f"{journal}; rm /tmp/journal", stdin="\n".join(secrets) + "\n") == "0"
 
 

@@ -10,6 +10,7 @@ OUTPUT_LIMIT = 1 << 20
 VALUE_LIMIT = 60 << 10
 """Octets of a value that can be set (the host's limit is 64 KiB with the command)."""
 _SECONDS = 10.0
+_NOBODY = (b"failed sending message", b"must be run inside a virtual machine")
 
 
 class RpcUnavailable(Exception):
@@ -56,8 +57,9 @@ class RpcTool:
     """guestinfo variables of this virtual machine.
 
     The tool prints a value and one line end with status 0; else status 1 with the hypervisor's word on
-    standard error: "No value found" for a variable that is not set, "Failed sending message to VMware." where
-    no hypervisor listens.
+    standard error: "No value found" for a variable that is not set. Where no hypervisor listens it says
+    "Failed sending message to VMware." or, of open-vm-tools, "... must be run inside a virtual machine on a
+    VMware hypervisor product.".
 
     It takes a value in its argument, so local users see what `put` sets while it runs: never a secret.
     """
@@ -90,6 +92,7 @@ class RpcTool:
             output = self._run([self._tool, words])
         except OSError as error:  # TimeoutError is one
             raise RpcUnavailable(error.strerror or str(error)) from error
-        if output.status < 0 or b"failed sending message" in output.err.lower():
+        word = output.err.lower()
+        if output.status < 0 or (output.status and any(sign in word for sign in _NOBODY)):
             raise RpcUnavailable("no hypervisor answers")
         return output

@@ -6,7 +6,7 @@ from functools import partial
 import urwid
 
 from postkeep_console.look import COLUMNS, ROWS, Centred, Look
-from postkeep_console.views.view import Hint, View, buttons
+from postkeep_console.views.view import Hint, View, buttons, step
 
 _BAR = 40
 _LINES = 500
@@ -38,7 +38,10 @@ class MessageView(View[str]):
         if key == "esc":
             self.finish(self._escape)
             return None
-        return super().keypress(size, {"tab": "right", "shift tab": "left"}.get(key, key))
+        if key in ("tab", "shift tab"):
+            step(self._buttons, 1 if key == "tab" else -1)
+            return None
+        return super().keypress(size, key)
 
 
 class BusyView(View[None]):
@@ -98,6 +101,7 @@ class CountdownView(View[str]):
     ) -> None:
         keep, undo = labels
         row = buttons([(keep, lambda: self.finish("keep")), (undo, lambda: self.finish("undo"))])
+        self._buttons = row
         self._left = urwid.Text("")
         pile = urwid.Pile(
             [
@@ -118,4 +122,7 @@ class CountdownView(View[str]):
         if key == "esc":
             self.finish("undo")
             return None
-        return super().keypress(size, {"tab": "right", "shift tab": "left"}.get(key, key))
+        if key in ("tab", "shift tab"):
+            step(self._buttons, 1 if key == "tab" else -1)
+            return None
+        return super().keypress(size, key)

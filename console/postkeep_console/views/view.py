@@ -55,3 +55,9 @@ def buttons(entries: Sequence[tuple[str, Callable[[], None]]]) -> urwid.Columns:
     row: list[tuple[int, urwid.Widget] | urwid.Widget] = [urwid.Text("")]
     row += [(len(label) + 4, Push(f"[ {label} ]", pushed)) for label, pushed in entries]
     return urwid.Columns(row, dividechars=2, focus_column=len(row) - 1)
+
+
+def step(row: urwid.Columns, by: int) -> None:
+    """The focus to the next or previous of `buttons`, round and round."""
+    last = len(row.contents) - 1  # the first column is the room at the left
+    row.focus_position = (row.focus_position - 1 + by) % last + 1
