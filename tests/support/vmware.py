@@ -75,3 +75,11 @@ class FakeRpcTool:
 
 
 NOT_VMWARE = Output(1, b"", b"Failed sending message to VMware.\n")
+"""VMware's own tools say so."""
+
+NOT_VMWARE_OPEN = Output(
+    1,
+    b"",
+    b"Error: /usr/bin/vmware-rpctool must be run inside a virtual machine on a VMware hypervisor product.\n",
+)
+"""open-vm-tools 12.5 of Debian 13."""

@@ -12,7 +12,7 @@ from postkeep_appliance.guestinfo.rpctool import Output, RpcRefused, RpcTool, Rp
 from postkeep_appliance.guestinfo.sources import OvfCd, OvfVariable, PlainVariables, read_all, wipe_all
 from postkeep_appliance.guestinfo.values import Reader
 
-from tests.support.vmware import NOT_VMWARE, FakeRpcTool, full, ovf_environment
+from tests.support.vmware import NOT_VMWARE, NOT_VMWARE_OPEN, FakeRpcTool, full, ovf_environment
 
 DECLARATIONS = load()
 READER = Reader({"Etc/UTC"})
@@ -95,8 +95,9 @@ def test_progress_names_properties_but_holds_no_value() -> None:
     assert not any("geheim" in command for command in tool.commands)
 
 
-def test_not_on_vmware() -> None:
-    said, trouble, _ = read(FakeRpcTool(trouble=lambda words: NOT_VMWARE))
+@pytest.mark.parametrize("answer", [NOT_VMWARE, NOT_VMWARE_OPEN])
+def test_not_on_vmware(answer: Output) -> None:
+    said, trouble, _ = read(FakeRpcTool(trouble=lambda words: answer))
     assert (said, trouble) == (Said(), ())
 
 

@@ -53,6 +53,20 @@ async def test_a_countdown_that_nobody_answers_says_that_the_old_settings_are_ba
         assert world.agent.asked(api.UndoNetwork) == []
 
 
+async def test_tab_goes_round_the_buttons_of_the_countdown() -> None:
+    world = ConsoleWorld(FakeAgent())
+    async with world.running():
+        await to_adapter(world)
+        await world.press(*["tab"] * 8, "enter")
+        assert "Undo" in world.focused()
+        await world.press("tab")
+        assert "Keep" in world.focused()
+        await world.press("shift tab")
+        assert "Undo" in world.focused()
+        await world.press("tab", "enter")
+        assert "The new settings stay" in world.text()
+
+
 async def test_a_lost_link_advises_to_undo_and_undo_has_the_focus() -> None:
     world = ConsoleWorld(FakeAgent(network_lost=True))
     async with world.running():
