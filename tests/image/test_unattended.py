@@ -10,7 +10,7 @@ pytestmark = pytest.mark.image
 
 
 def test_it_is_ready_without_a_question(unattended: Appliance) -> None:
-    print(f"\npower-on to ready, set-up included: {unattended.notes['ready']} s")
+    print(f"\npower-on to ready, set-up included: {unattended.notes['ready']}")
     assert unattended.shell.run("systemctl is-active postkeep.service") == "active"
     assert unattended.shell.run("test -e /var/lib/postkeep/run/setup-code", ok=False) == ""
 

@@ -110,5 +110,5 @@ def test_removal_keeps_the_data_and_a_new_installation_finds_them(
 
 def test_it_starts_again_after_all_that(served: Appliance) -> None:
     assert served.machine.power_button() < 30
-    served.start(900)
+    served.start()
     all_is_there(served, "0.9.1")

@@ -85,14 +85,13 @@ def no_secret_is_left(appliance: Appliance, *secrets: str) -> None:
 def test_it_powers_down_softly_and_starts_within_three_minutes(attended: Appliance, evidence: Path) -> None:
     took = attended.machine.power_button()
     assert took < 30, f"switched off after {took:.1f} s"
-    began = attended.start()
-    after_kernel = attended.ready_after()
+    seconds = attended.start()
     line = (
-        f"soft off {took:.1f} s; power-on to ready {began:.0f} s (kernel to ready {after_kernel:.0f} s); "
-        f"first boot to the console {attended.notes['console']} s, to the set-up code "
-        f"{attended.notes['waiting for its set-up']} s"
+        f"soft off {took:.1f} s; power-on to ready {attended.notes['last start']}; "
+        f"first boot to the console {attended.notes['console']}, to the set-up code "
+        f"{attended.notes['waiting for its set-up']}"
     )
     print(f"\n{line}")
     (evidence / "boot.txt").write_text(f"{time.strftime('%F %T')} {line}\n")
     assert "wizard-1" in inbox(attended.port(993), attended.account)
-    assert began < 2 * BOOT, "too slow even for a machine that does other things too"
+    assert seconds < BOOT

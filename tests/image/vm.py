@@ -190,6 +190,12 @@ class VirtualMachine:
         """Whether QEMU still runs (it ends when the guest powers off)."""
         return self._process is not None and self._process.poll() is None
 
+    def cpu_seconds(self) -> float:
+        """Processor time that QEMU has taken: about the wall time that an idle host would have needed."""
+        assert self._process is not None, "the machine is off"
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def power_button(self, patience: float = 120.0) -> float:
         """A soft power-off; returns the seconds until the machine was off."""
         began = time.monotonic()
