@@ -52,20 +52,13 @@ class Appliance:
         self.shell.at(self.port(22)).wait()
         return seconds
 
-    def ready_after(self) -> float:
-        """Seconds from the kernel's start to the engine's `ready`, by systemd's own clock."""
-        text = self.shell.run("systemctl show -P ActiveEnterTimestampMonotonic postkeep.service")
-        return int(text) / 1e6
-
     def learn(self) -> None:
         """What must be this machine's own."""
         self.identities = {
             "machine-id": self.shell.run("cat /etc/machine-id"),
             "host key": self.shell.run("cat /etc/ssh/ssh_host_ed25519_key.pub").split()[1],
-            "certificate": self.shell.run(
-                f"sha256sum <{DATA}/sslcert/server.pem || sha256sum {DATA}/sslcert/*"
-            ),
-            "random seed": self.shell.run("sha256sum </var/lib/systemd/random-seed || uuidgen"),
+            "certificate": fingerprint(self.port(993)),
+            "store's file system": self.shell.run("findmnt -no UUID /var/lib/postkeep/store"),
         }
 
 
