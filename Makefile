@@ -121,10 +121,11 @@ boot: setup ## Boot the built appliance in QEMU, changes thrown away (DISPLAY: i
 	@$(BIN)/python -m tests.image.boot
 
 .PHONY: test-image
-test-image: setup ## Boot the built appliance, use it from outside, break it (make appliance first)
+test-image: setup ## Boot the built appliance, use it from outside, break it (made by FAST=1 if there is none)
 	@.ci/apt image
 	@.ci/apt checkers
 	@.ci/apt clients
+	@ls build/appliance/postkeep-*.ova >/dev/null 2>&1 || $(MAKE) --no-print-directory appliance FAST=1
 	$(PYTEST) -v -s -m image tests/image
 
 .PHONY: clean
