@@ -108,7 +108,9 @@ class Shell:
 
     def put(self, file: Path, target: str) -> None:
         """scp, as an administrator brings a package."""
-        subprocess.run(["scp", "-q", "-F", str(self.config), str(file), f"vm:{target}"], check=True, timeout=300)
+        subprocess.run(
+            ["scp", "-q", "-F", str(self.config), str(file), f"vm:{target}"], check=True, timeout=300
+        )
 
     @property
     def host(self) -> Host:

@@ -128,7 +128,7 @@ def test_every_action_opens_and_is_left_by_esc(desk: Desk) -> None:
         desk.choose(f" {entry} ")
         desk.see(shows, 90, picture)
         desk.press("esc")
-        desk.see("Menu.*Factory reset", 60)
+        assert desk.see("Menu.*Factory reset", 60)
 
 
 def test_a_network_test_answers(desk: Desk) -> None:
@@ -138,7 +138,7 @@ def test_a_network_test_answers(desk: Desk) -> None:
     desk.press("tab")
     desk.write(GATEWAY)
     desk.press("ret")
-    desk.see(rf"{re.escape(GATEWAY)}(.|\n)*(0% packet loss|bytes from|time=)", 120, "nettest-done")
+    assert desk.see(rf"{re.escape(GATEWAY)}(.|\n)*(0% packet loss|bytes from|time=)", 120, "nettest-done")
 
 
 def test_the_console_comes_back_when_it_is_killed(attended: Appliance, desk: Desk) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from tests.image.appliance import ADDRESS, DATA, HOSTNAME, NAMESERVER, ROOT_PASSWORD, ZONE, Appliance
 from tests.image.mail import inbox, submit
-from tests.image.test_wizard import no_secret_is_left
+from tests.image.test_wizard import expect_no_secret
 
 pytestmark = pytest.mark.image
 
@@ -48,7 +48,7 @@ def test_only_the_given_key_opens_ssh(unattended: Appliance) -> None:
 
 
 def test_no_secret_of_the_deployment_is_left(unattended: Appliance) -> None:
-    no_secret_is_left(unattended, ROOT_PASSWORD, unattended.account.password)
+    expect_no_secret(unattended, ROOT_PASSWORD, unattended.account.password)
     journal = unattended.shell.run("journalctl -q --no-pager -u postkeep-firstboot -u postkeep-unattended")
     assert "administrator_password" in journal or "password" in journal
     assert unattended.shell.run("blkid -t LABEL='OVF ENV' || true") == "", "the disc is ejected"

@@ -68,10 +68,10 @@ def test_less_than_700_mb_are_in_use(attended: Appliance) -> None:
 
 def test_no_password_is_in_journal_or_files(attended: Appliance) -> None:
     """Neither that of root nor the administrator's, nowhere on the disks."""
-    no_secret_is_left(attended, ROOT_PASSWORD, attended.account.password)
+    expect_no_secret(attended, ROOT_PASSWORD, attended.account.password)
 
 
-def no_secret_is_left(appliance: Appliance, *secrets: str) -> None:
+def expect_no_secret(appliance: Appliance, *secrets: str) -> None:
     """The needles come by standard input: no file and no process list has them."""
     folders = "/etc /root /var /home /opt/postkeep /run /tmp"
     search = f"grep -r -l -F -f /dev/stdin --devices=skip {folders} 2>/dev/null || true"

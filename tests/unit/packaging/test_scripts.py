@@ -17,7 +17,7 @@ SHELL = [*SCRIPTS, *DEBIAN.glob("*.sh"), DEBIAN / "postkeep.command", DEBIAN / "
 
 @pytest.mark.parametrize("path", SHELL, ids=lambda path: path.name)
 def test_scripts_are_shell(path: Path) -> None:
-    subprocess.run(["sh", "-n", path], check=True)
+    assert subprocess.run(["sh", "-n", path], check=False).returncode == 0
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
