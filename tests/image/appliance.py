@@ -73,7 +73,7 @@ def set_up_at_the_console(machine: VirtualMachine, pictures: Path) -> Appliance:
     appliance = Appliance(machine, Desk(machine, pictures), shell)
     desk, began = appliance.desk, time.monotonic()
     machine.start()
-    desk.see("Deutsch", 900, "language")
+    desk.see("Choose the language", 900, "language")
     appliance.notes["console"] = took(machine, began)
     desk.press("ret")
     shown = desk.see("Set-up code.*[A-Z0-9]{4}-[A-Z0-9]{4}", 240, "start-fresh")

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.image
 
 def test_the_start_screen_tells_where_the_server_is(attended: Appliance) -> None:
     shown = attended.notes["start screen"]
-    assert f"https://{HOSTNAME}:4040/admin" in shown
+    assert f"https://{HOSTNAME}/" in shown
     assert f"https://{ADDRESS}:4040/admin" in shown
     assert "Set-up code" not in shown
     assert "first password" not in shown
