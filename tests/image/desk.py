@@ -53,15 +53,25 @@ class Desk:
             self.write(text)
         self.press("ret")
 
-    def choose(self, entry: str, places: int = 30) -> None:
+    def choose(self, entry: str) -> None:
         """Down to the list's entry and Enter. The focused entry is found by the screen's reverse video."""
-        for _ in range(places):
-            if entry in self.focused():
+        self._walk("down", entry, first="home")
+
+    def _walk(self, key: str, wanted: str, first: str = "") -> None:
+        """Press the key until what is wanted has the focus; each time only when the screen has followed."""
+        if first:
+            self.press(first)
+            time.sleep(1)
+        for _ in range(40):
+            before = self.focused()
+            if wanted in before:
                 self.press("ret")
                 return
-            self.press("down")
-            time.sleep(0.2)
-        raise AssertionError(f"there is no {entry!r} to choose:\n" + "\n".join(self.machine.screen()))
+            self.press(key)
+            until = time.monotonic() + 5
+            while self.focused() == before and time.monotonic() < until:
+                time.sleep(0.2)
+        raise AssertionError(f"{wanted!r} cannot be reached:\n" + "\n".join(self.machine.screen()))
 
     def turn(self, value: str) -> None:
         """The choice with the focus, to a value."""
@@ -74,13 +84,7 @@ class Desk:
 
     def button(self, name: str) -> None:
         """Tab to the form's button and Enter."""
-        for _ in range(30):
-            if name in self.focused():
-                self.press("ret")
-                return
-            self.press("tab")
-            time.sleep(0.2)
-        raise AssertionError(f"there is no button {name!r}:\n" + "\n".join(self.machine.screen()))
+        self._walk("tab", name)
 
     def focused(self) -> str:
         """The text with the focus, between the bars at top and bottom."""

@@ -49,14 +49,14 @@ def listeners(appliance: Appliance, kind: str) -> set[tuple[str, int, str]]:
 # --- packages and units -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", PACKAGES)
-def test_package_is_installed(guest: Host, name: str) -> None:
-    assert guest.package(name).is_installed
+@pytest.mark.parametrize("package", PACKAGES)
+def test_package_is_installed(guest: Host, package: str) -> None:
+    assert guest.package(package).is_installed
 
 
-@pytest.mark.parametrize("name", ABSENT)
-def test_program_is_absent(guest: Host, name: str) -> None:
-    assert not guest.exists(name)
+@pytest.mark.parametrize("program", ABSENT)
+def test_program_is_absent(guest: Host, program: str) -> None:
+    assert not guest.exists(program)
 
 
 def test_packages_are_whole(attended: Appliance) -> None:
@@ -66,10 +66,10 @@ def test_packages_are_whole(attended: Appliance) -> None:
     assert [line for line in changed.splitlines() if "/usr/share/" not in line and " c /" not in line] == []
 
 
-@pytest.mark.parametrize("name", RUNNING)
-def test_unit_runs(guest: Host, name: str) -> None:
-    assert guest.service(name).is_running
-    assert guest.service(name).is_enabled or "@" in name
+@pytest.mark.parametrize("unit", RUNNING)
+def test_unit_runs(guest: Host, unit: str) -> None:
+    assert guest.service(unit).is_running
+    assert guest.service(unit).is_enabled or "@" in unit
 
 
 def test_no_unit_has_failed(attended: Appliance) -> None:

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -21,9 +22,18 @@ from tests.image.screen import Font, Picture
 from tests.image.serial import SerialLine, Sink
 
 _T = TypeVar("_T")
+TLS = (443, 465, 993, 995, 4040)
+"""Of SERVICES: those that speak TLS from the start; all others but 80 greet."""
 SERVICES = (22, 25, 80, 110, 143, 443, 465, 587, 993, 995, 4040)
 ACCELERATOR = os.environ.get("QEMU_ACCELERATOR", "tcg,thread=multi")
 _ESCAPES = re.compile(rb"\x1b(?:\[[0-9;?]*[A-Za-z]|[()][A-Za-z0-9]|[=>78])")
+
+
+def _anybody() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 class Timeout(AssertionError):
@@ -296,22 +306,25 @@ class VirtualMachine:
         self.qmp("set_link", name="net0", up=up)
 
     def wait_port(self, service: int, patience: float = 240.0) -> int:
-        """Until a service greets or at least keeps a connection; returns the host's port."""
+        """Until a service speaks: its greeting, or TLS; returns the host's port."""
         self._wait(
-            lambda: self._answers(self.ports[service]), f"port {service} to answer", patience, self._where
+            lambda: self._answers(service, self.ports[service]),
+            f"port {service} to answer",
+            patience,
+            self._where,
         )
         return self.ports[service]
 
     @staticmethod
-    def _answers(port: int) -> bool:
-        # QEMU accepts at once and hangs up when the guest refuses: only what stays open counts.
+    def _answers(service: int, port: int) -> bool:
+        # QEMU itself accepts, and keeps the connection while the guest says nothing: only words count.
         try:
             with socket.create_connection(("127.0.0.1", port), 5) as connection:
-                connection.settimeout(1.5)
-                try:
-                    return bool(connection.recv(1))
-                except TimeoutError:
-                    return True
+                connection.settimeout(20)
+                if service in TLS:
+                    with _anybody().wrap_socket(connection):
+                        return True
+                return bool(connection.recv(1))
         except OSError:
             return False
 
