@@ -125,7 +125,7 @@ SCREENS = (
 def test_every_action_opens_and_is_left_by_esc(desk: Desk) -> None:
     unlock(desk)
     for entry, shows, picture in SCREENS:
-        desk.choose(f" {entry} ")
+        desk.choose(entry)
         desk.see(shows, 90, picture)
         desk.press("esc")
         assert desk.see("Menu.*Factory reset", 60)
