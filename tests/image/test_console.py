@@ -111,7 +111,7 @@ SCREENS = (
     ("Password of root", "opens this console, terminals", "password"),
     ("Mail server", "State now: running", "engine"),
     ("Disks", "Grow makes its room usable", "disks"),
-    ("Logs", "Choose a log", "logs"),
+    ("Logs", "Log mail", "logs"),
     ("Network test", "ping shows whether", "nettest"),
     ("Support bundle", "Makes one file of logs", "bundle"),
     ("Keyboard layout", "Keyboard layout", "keyboard"),

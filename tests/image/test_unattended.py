@@ -51,7 +51,8 @@ def test_no_secret_of_the_deployment_is_left(unattended: Appliance) -> None:
     expect_no_secret(unattended, ROOT_PASSWORD, unattended.account.password)
     journal = unattended.shell.run("journalctl -q --no-pager -u postkeep-firstboot -u postkeep-unattended")
     assert "administrator_password" in journal or "password" in journal
-    assert unattended.shell.run("blkid -t LABEL='OVF ENV' || true") == "", "the disc is ejected"
+    drives = unattended.machine.qmp("query-block")
+    assert [drive["tray_open"] for drive in drives if drive["device"] == "cdrom"] == [True], "it is ejected"
 
 
 def test_identities_are_its_own(attended: Appliance, unattended: Appliance) -> None:
