@@ -43,7 +43,9 @@ def start_lines(status: StatusAnswer, words: Words) -> list[Line]:
     if status.first_password:
         lines.append(Line("", words("start.first_password"), "warning"))
     for health in sorted(status.health, key=lambda health: _ORDER[health.level]):
-        text = f"{health.subject}: {health.text}" + (f" {health.advice}" if health.advice else "")
+        text = f"{health.subject}: {health.text}"
+        if health.advice:
+            text += f"{'' if health.text.endswith(('.', '!', '?')) else '.'} {health.advice}"
         mark = {"ok": "+ ", "warning": "! ", "error": "!! "}[health.level]
         lines.append(Line("", mark + shown(text), health.level))
     lines += [Line("", "* " + shown(notice), "warning") for notice in status.notices]

@@ -29,6 +29,13 @@ async def test_the_start_screen_follows_the_status() -> None:
         assert "!! Disk: The disk is full. Make it larger." in world.text()
 
 
+async def test_advice_is_a_sentence_of_its_own() -> None:
+    health = (api.Health("engine", "warning", "The mail server is stopped", "Start it here."),)
+    world = ConsoleWorld(FakeAgent(status=replace(STATUS, health=health)))
+    async with world.running():
+        assert "! engine: The mail server is stopped. Start it here." in world.text()
+
+
 async def test_what_is_wrong_comes_first_and_long_lists_are_shortened() -> None:
     addresses = tuple(f"192.0.2.{number}/24" for number in range(1, 31))
     status = replace(STATUS, addresses=addresses, administration_urls=addresses)
