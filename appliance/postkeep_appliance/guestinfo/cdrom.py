@@ -13,7 +13,7 @@ from postkeep_appliance.guestinfo.environment import SIZE_LIMIT
 DEVICE = Path("/dev/disk/by-label/OVF\\x20ENV")
 """As udev escapes the label's space."""
 FILE = "ovf-env.xml"
-_EJECT = 0x5309  # CDROMEJECT, linux/cdrom.h
+_EJECT, _LOCK = 0x5309, 0x5329  # CDROMEJECT, CDROM_LOCKDOOR: linux/cdrom.h
 
 
 class BadMedium(OSError):
@@ -64,12 +64,15 @@ class EnvironmentCd:
         except OSError:
             return False
         try:
-            fcntl.ioctl(descriptor, _EJECT)
+            # udev locks the tray of every drive with a disc in it; the drive then refuses, by a result that is
+            # not 0 rather than by an error.
+            with contextlib.suppress(OSError):
+                fcntl.ioctl(descriptor, _LOCK, 0)
+            return fcntl.ioctl(descriptor, _EJECT, 0) == 0
         except OSError:
             return False
         finally:
             os.close(descriptor)
-        return True
 
 
 def _read_regular(path: Path) -> bytes:

@@ -198,6 +198,39 @@ def test_a_host_that_only_says_that_it_set_is_noticed() -> None:
     )
 
 
+class Drive:
+    """ioctl of a drive whose tray udev has locked (CDROM_LOCKDOOR, CDROMEJECT of linux/cdrom.h)."""
+
+    def __init__(self, opens: bool = True) -> None:
+        self.locked, self.out, self._opens = True, False, opens
+
+    def __call__(self, descriptor: int, request: int, argument: int = 0) -> int:
+        if request == 0x5329:
+            self.locked = bool(argument)
+            return 0
+        assert request == 0x5309
+        if self.locked or not self._opens:
+            return 2  # CHECK CONDITION, as the kernel passes it on
+        self.out = True
+        return 0
+
+
+def test_a_locked_tray_is_unlocked_and_ejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drive = Drive()
+    monkeypatch.setattr("postkeep_appliance.guestinfo.cdrom.fcntl.ioctl", drive)
+    (tmp_path / "sr0").write_bytes(b"")
+    assert EnvironmentCd(lambda command: None, device=tmp_path / "sr0", runtime=tmp_path).eject()
+    assert drive.out
+
+
+def test_a_drive_that_keeps_its_disc_is_not_taken_for_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("postkeep_appliance.guestinfo.cdrom.fcntl.ioctl", Drive(opens=False))
+    (tmp_path / "sr0").write_bytes(b"")
+    assert not EnvironmentCd(lambda command: None, device=tmp_path / "sr0", runtime=tmp_path).eject()
+
+
 def test_a_disc_with_secrets_that_cannot_be_ejected(tmp_path: Path) -> None:
     cd = FakeCd(tmp_path, ovf_environment(SECRETS))  # a file in place of a drive: the ioctl fails
     assert wipe(FakeRpcTool(), cd) == ("disconnect the virtual CD drive: its disc holds passwords",)
