@@ -64,8 +64,8 @@ class EnvironmentCd:
         except OSError:
             return False
         try:
-            # udev locks the tray of every drive with a disc in it; the drive then refuses, by a result that is
-            # not 0 rather than by an error.
+            # udev locks the tray of every drive with a disc in it; the drive then refuses, by a result
+            # other than 0 rather than by an error.
             with contextlib.suppress(OSError):
                 fcntl.ioctl(descriptor, _LOCK, 0)
             return fcntl.ioctl(descriptor, _EJECT, 0) == 0
